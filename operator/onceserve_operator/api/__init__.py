@@ -1,0 +1,1 @@
+"""The ModelDeployment resource: its types and the CRD generated from them."""

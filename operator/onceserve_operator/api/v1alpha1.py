@@ -1,0 +1,361 @@
+"""Types of `onceserve.dev/v1alpha1`, the single source of the CRD and of its reference page.
+
+Field docstrings become the descriptions that `kubectl explain` shows. Python only reads objects that the API server has
+validated, so what must hold across fields is a CEL rule here and nowhere else.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from onceserve_operator.api.markers import (
+    DATA_KEY_PATTERN,
+    Int64,
+    IntOrPercentage,
+    LabelValue,
+    ListMapKey,
+    ObjectName,
+    PositiveDuration,
+    Quantity,
+    Rule,
+    rules,
+)
+
+GROUP = "onceserve.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND = "ModelDeployment"
+PLURAL = "modeldeployments"
+SINGULAR = "modeldeployment"
+SHORT_NAME = "mdep"
+
+MAX_NAME_LENGTH = 50
+"""Children append a revision to the name, and label values end at 63 characters."""
+
+
+class ApiModel(BaseModel):
+    """A part of the resource: camelCase outside, immutable inside, unknown fields refused instead of ignored."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class Model(ApiModel):
+    """What is served."""
+
+    uri: Annotated[
+        str,
+        Field(min_length=1, max_length=2048, pattern=r"^\S+$"),
+        Rule(
+            "self.matches('^(https?://|configmap://|file:///)')",
+            "must start with https://, http://, configmap:// or file:///",
+        ),
+        Rule(
+            "!self.startsWith('configmap://') ||"
+            " self.matches('^configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[-._a-zA-Z0-9]+$')",
+            "a configmap URI must be configmap://NAME/KEY, a ConfigMap in the same namespace",
+        ),
+        Rule(
+            "!self.matches('^https?://') || self.matches('^https?://[^/?#@]+([/?#].*)?$')",
+            "an http(s) URI must name a host and carry no user name or password",
+        ),
+        Rule("self != 'file:///'", "a file URI must name a file"),
+    ]
+    """Where it is: `https://`, `http://`, `configmap://NAME/KEY` (same namespace) or `file:///PATH` (in the image)."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """SHA-256 of the model, 64 lower-case hex digits. Verified before loading; a changed digest is a new revision."""
+    name: Annotated[str, Field(max_length=63, pattern=r"^[a-zA-Z0-9]([-_.a-zA-Z0-9]*[a-zA-Z0-9])?$")] | None = None
+    """Name in `/v2/models/{name}`. Default: the name of the ModelDeployment."""
+
+
+class KeySelector(ApiModel):
+    """A key of a Secret or ConfigMap in the same namespace."""
+
+    name: ObjectName
+    """Name of the object."""
+    key: Annotated[str, Field(min_length=1, max_length=253, pattern=DATA_KEY_PATTERN)]
+    """Key inside the object."""
+
+
+class EnvVarSource(ApiModel):
+    """Where the value of an environment variable comes from."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "has(self.secretKeyRef) != has(self.configMapKeyRef)",
+                "exactly one of secretKeyRef and configMapKeyRef must be set",
+            )
+        )
+    )
+
+    secret_key_ref: KeySelector | None = None
+    """A key of a Secret."""
+    config_map_key_ref: KeySelector | None = None
+    """A key of a ConfigMap."""
+
+
+class EnvVar(ApiModel):
+    """An environment variable of the server."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule("!(has(self.value) && has(self.valueFrom))", "value and valueFrom exclude each other")
+        )
+    )
+
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=256, pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$"),
+        Rule("!self.startsWith('ONCESERVE_')", "ONCESERVE_ variables belong to the operator; use the named fields"),
+    ]
+    """Name of the variable; `ONCESERVE_` is reserved."""
+    value: Annotated[str, Field(max_length=32768)] | None = None
+    """The value itself."""
+    value_from: EnvVarSource | None = None
+    """Where the value comes from."""
+
+
+class Toleration(ApiModel):
+    """A taint that the pods tolerate, as in a pod's spec."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "has(self.key) || (has(self.operator) && self.operator == 'Exists')",
+                "without a key, operator must be Exists",
+            ),
+            Rule(
+                "!has(self.value) || !has(self.operator) || self.operator != 'Exists'", "operator Exists takes no value"
+            ),
+            Rule(
+                "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+                "tolerationSeconds needs effect NoExecute",
+            ),
+        )
+    )
+
+    key: Annotated[str, Field(min_length=1, max_length=316)] | None = None
+    """Taint key; absent matches all keys with operator Exists."""
+    operator: Literal["Exists", "Equal"] | None = None
+    """Exists or Equal (default)."""
+    value: LabelValue | None = None
+    """Taint value."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Taint effect; absent matches all."""
+    toleration_seconds: Int64 | None = None
+    """Seconds that a NoExecute taint is tolerated."""
+
+
+class LocalObjectReference(ApiModel):
+    """An object in the same namespace."""
+
+    name: ObjectName
+    """Name of the object."""
+
+
+class Resources(ApiModel):
+    """Compute resources of a server, as in a container's spec."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                # Named resources, since a loop over any passes the cost that the API server allows a rule.
+                "!has(self.requests) || !has(self.limits) || ['cpu', 'memory', 'ephemeral-storage'].all(name,"
+                " !(name in self.requests) || !(name in self.limits) ||"
+                " quantity(string(self.requests[name])).compareTo(quantity(string(self.limits[name]))) <= 0)",
+                "a request must not exceed the limit of the same resource",
+            )
+        )
+    )
+
+    requests: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(default_factory=dict)
+    """Reserved per pod."""
+    limits: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(default_factory=dict)
+    """Never exceeded by a pod."""
+
+
+class Server(ApiModel):
+    """The pods that serve the model."""
+
+    image: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    """Image of the server. Default: the one of the operator's release at the time the revision was made."""
+    resources: Resources = Field(default_factory=Resources)
+    """Compute resources of each pod. Without a CPU or memory request, 100m and 128Mi are requested."""
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    """onnxruntime intra-op threads of each pod."""
+    node_selector: Annotated[dict[str, LabelValue], Field(max_length=32)] = Field(default_factory=dict)
+    """Labels that a node must have."""
+    tolerations: Annotated[list[Toleration], Field(max_length=32)] = Field(default_factory=list)
+    """Taints that the pods tolerate."""
+    priority_class_name: ObjectName | None = None
+    """PriorityClass of the pods."""
+    service_account_name: ObjectName | None = None
+    """An existing ServiceAccount. Default: one of its own, without any right and without a token."""
+    image_pull_secrets: Annotated[list[LocalObjectReference], Field(max_length=16), ListMapKey("name")] = Field(
+        default_factory=list
+    )
+    """Secrets to pull the image with."""
+    env: Annotated[list[EnvVar], Field(max_length=64), ListMapKey("name")] = Field(default_factory=list)
+    """Further environment variables."""
+
+
+class Rollout(ApiModel):
+    """How a change reaches the pods."""
+
+    progress_deadline: PositiveDuration = "10m"
+    """How long a revision may take to become ready before it is reported as stalled."""
+    revision_history_limit: Annotated[int, Field(ge=0, le=100)] = 5
+    """Former revisions kept at 0 replicas, so that going back to one is only scaling."""
+
+
+class Spread(StrEnum):
+    """How strictly pods are spread over hosts and zones."""
+
+    PREFERRED = "Preferred"
+    REQUIRED = "Required"
+    NONE = "None"
+
+
+class Availability(ApiModel):
+    """What voluntary disruptions, such as draining a node, may take away."""
+
+    max_unavailable: IntOrPercentage = 1
+    """Pods, or percentage of them, that a voluntary disruption may take at once."""
+    spread: Spread = Spread.PREFERRED
+    """Spread over hosts and zones: Preferred, Required (a pod that cannot be spread stays pending) or None."""
+
+
+class ModelDeploymentSpec(ApiModel):
+    """The wanted state."""
+
+    replicas: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Number of serving pods. Written through /scale as well."""
+    model: Model
+    """What is served."""
+    server: Server = Field(default_factory=Server)
+    """The pods that serve it."""
+    rollout: Rollout = Field(default_factory=Rollout)
+    """How a change reaches the pods."""
+    availability: Availability = Field(default_factory=Availability)
+    """What voluntary disruptions may take away."""
+
+
+class RevisionStatus(ApiModel):
+    """One revision, as it is in the cluster."""
+
+    name: str
+    """Name of its Deployment and ControllerRevision."""
+    replicas: int
+    """Pods it has."""
+    ready: int
+    """Pods of it that answer."""
+    sha256: str | None = None
+    """Digest that its model must have, where one is given."""
+    image: str
+    """Image of its pods."""
+    created_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    """When it was made (RFC 3339)."""
+
+
+class RolloutStatus(ApiModel):
+    """Where the change of revision stands."""
+
+    phase: str
+    """Stable: the wanted revision serves. Preparing: it is being brought up."""
+    message: str
+    """What is awaited, in words."""
+
+
+class ConditionStatus(StrEnum):
+    """Status of a condition."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Condition(ApiModel):
+    """One aspect of the state, in the standard form of Kubernetes."""
+
+    type: Annotated[str, Field(max_length=316)]
+    """Name of the aspect."""
+    status: ConditionStatus
+    """True, False or Unknown."""
+    reason: Annotated[str, Field(min_length=1, max_length=1024)]
+    """One CamelCase word for machines."""
+    message: Annotated[str, Field(max_length=32768)]
+    """A sentence for people."""
+    last_transition_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    """When the status last changed."""
+    observed_generation: Int64 | None = None
+    """Generation of the spec that this was computed from."""
+
+
+def _unknown(kind: str) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "status": "Unknown",
+        "reason": "Pending",
+        "message": "Waiting for the operator",
+        "lastTransitionTime": "1970-01-01T00:00:00Z",
+    }
+
+
+class ModelDeploymentStatus(ApiModel):
+    """The state as it is, written by the operator alone."""
+
+    # The API server sets these at creation: an object that no operator has seen says so.
+    model_config = ConfigDict(
+        json_schema_extra={"default": {"conditions": [_unknown("SpecAccepted"), _unknown("Ready")]}}
+    )
+
+    observed_generation: Int64 | None = None
+    """Generation of the spec that this status is about."""
+    replicas: int | None = None
+    """Pods of all revisions."""
+    ready_replicas: int | None = None
+    """Pods that receive traffic and answer."""
+    selector: str | None = None
+    """Label selector of the pods, for /scale."""
+    url: str | None = None
+    """Where the model is served inside the cluster."""
+    stable_revision: str | None = None
+    """Revision that receives traffic."""
+    target_revision: str | None = None
+    """Revision that the spec asks for."""
+    rollout: RolloutStatus | None = None
+    """Where the change of revision stands."""
+    revisions: Annotated[list[RevisionStatus], ListMapKey("name")] = Field(default_factory=list)
+    """All revisions, newest first."""
+    conditions: Annotated[list[Condition], ListMapKey("type")] = Field(default_factory=list)
+    """Aspects of the state. Until an operator has seen the object, SpecAccepted and Ready are Unknown."""
+
+
+class ModelDeployment(ApiModel):
+    """A model served by replicated inference pods that answer every request exactly once by idempotency key."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                # A name never changes and the root always does: only at creation may this rule be asked.
+                "oldSelf.hasValue() || (self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') &&"
+                f" size(self.metadata.name) <= {MAX_NAME_LENGTH})",
+                f"metadata.name must be at most {MAX_NAME_LENGTH} lower-case letters, digits and dashes,"
+                " starting with a letter: it names the Service",
+                optional_old_self=True,
+            )
+        )
+    )
+
+    spec: ModelDeploymentSpec
+    """The wanted state."""
+    status: ModelDeploymentStatus | None = None
+    """The state as it is."""

@@ -1,0 +1,217 @@
+"""Status: what a pass saw, as Kubernetes conditions. Computed afresh each time from live objects; nothing is latched.
+
+Every judgement is a (reason, message) pair; the same pair stands in the condition, in the Event and in the tests.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from onceserve_operator import quantities
+from onceserve_operator.api.v1alpha1 import Condition, ConditionStatus, ModelDeploymentSpec
+from onceserve_operator.domain import Event, Observed, Problem, Step
+
+READY = "Ready"
+AVAILABLE = "Available"
+PROGRESSING = "Progressing"
+MODEL_LOADED = "ModelLoaded"
+SPEC_ACCEPTED = "SpecAccepted"
+RECONCILING = "Reconciling"
+STALLED = "Stalled"
+
+ACCEPTED = "Accepted"
+INVALID = "Invalid"
+SERVING = "Serving"
+SCALED_TO_ZERO = "ScaledToZero"
+PODS_NOT_READY = "PodsNotReady"
+STARTING = "Starting"
+COMPLETE = "Complete"
+LOADED = "Loaded"
+LOADING = "Loading"
+NO_PROBLEM = "NoProblem"
+
+TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What holds of one aspect, and why."""
+
+    type: str
+    status: ConditionStatus
+    reason: str
+    message: str
+
+
+def _status(holds: bool) -> ConditionStatus:  # noqa: FBT001 - the status itself
+    return TRUE if holds else FALSE
+
+
+def judge(
+    observed: Observed, spec: ModelDeploymentSpec, step: Step, refusals: tuple[Problem, ...]
+) -> tuple[Finding, ...]:
+    """Return the findings about a spec that was accepted; `refusals` are writes that the API server did not take."""
+    problem = _gravest((*refusals, *_problems(observed, step)))
+    return (
+        Finding(SPEC_ACCEPTED, TRUE, ACCEPTED, "The spec is valid"),
+        _model_loaded(observed, spec, step),
+        _available(observed, spec, step),
+        *_movement(observed, spec, step, problem),
+        _ready(observed, spec, step, problem, refused=bool(refusals)),
+    )
+
+
+def reject(message: str) -> tuple[Finding, ...]:
+    """Return the findings about a spec that cannot be read; what runs is left as it is."""
+    invalid = (INVALID, message)
+    return (
+        Finding(SPEC_ACCEPTED, FALSE, *invalid),
+        Finding(STALLED, TRUE, *invalid),
+        Finding(RECONCILING, FALSE, *invalid),
+        Finding(PROGRESSING, FALSE, *invalid),
+        Finding(READY, FALSE, *invalid),
+    )
+
+
+def _problems(observed: Observed, step: Step) -> tuple[Problem, ...]:
+    pods = _counted(pod.problem for pod in observed.pods if pod.revision == step.target.name and pod.problem)
+    deployment = observed.deployment_problems.get(step.target.name)
+    return (*pods, deployment) if deployment else pods
+
+
+def _counted(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Return each different problem once: three pods that miss the same file have one problem."""
+    return tuple(dict.fromkeys(problems))
+
+
+def _gravest(problems: tuple[Problem, ...]) -> Problem | None:
+    return min(problems, key=lambda problem: (not problem.permanent, not problem.about_model), default=None)
+
+
+def _model_loaded(observed: Observed, spec: ModelDeploymentSpec, step: Step) -> Finding:
+    target = step.target
+    failed = _gravest(tuple(problem for problem in _problems(observed, step) if problem.about_model))
+    if failed:
+        return Finding(MODEL_LOADED, FALSE, failed.reason, failed.message)
+    if ready := observed.ready_pods(target.name):
+        return Finding(MODEL_LOADED, TRUE, LOADED, f"{ready} pods of {target.name} have loaded {spec.model.uri}")
+    if spec.replicas == 0:
+        return Finding(MODEL_LOADED, UNKNOWN, SCALED_TO_ZERO, "No pod is wanted")
+    return Finding(MODEL_LOADED, UNKNOWN, LOADING, f"No pod of {target.name} has loaded {spec.model.uri} yet")
+
+
+def floor(replicas: int, max_unavailable: int | str) -> int:
+    """Return how many pods must answer for a model to count as available: never less than one."""
+    return max(1, replicas - quantities.share(replicas, max_unavailable))
+
+
+def _available(observed: Observed, spec: ModelDeploymentSpec, step: Step) -> Finding:
+    if spec.replicas == 0:
+        return Finding(AVAILABLE, FALSE, SCALED_TO_ZERO, "No pod is wanted")
+    ready = observed.ready_pods(step.stable.name)
+    least = floor(spec.replicas, spec.availability.max_unavailable)
+    message = f"{ready} of {spec.replicas} pods of {step.stable.name} answer; at least {least} must"
+    enough = ready >= least
+    return Finding(AVAILABLE, _status(enough), SERVING if enough else PODS_NOT_READY, message)
+
+
+def _complete(observed: Observed, spec: ModelDeploymentSpec, step: Step) -> bool:
+    return step.stable == step.target and observed.ready_pods(step.target.name) >= spec.replicas
+
+
+def _movement(
+    observed: Observed, spec: ModelDeploymentSpec, step: Step, problem: Problem | None
+) -> tuple[Finding, Finding, Finding]:
+    """Return Progressing and, for tools that follow kstatus, Reconciling and Stalled."""
+    if problem and problem.permanent:
+        moving, reason, message = False, problem.reason, problem.message
+    elif _complete(observed, spec, step):
+        moving, reason, message = False, COMPLETE, step.message
+    else:
+        moving, reason, message = True, *_awaited(observed, spec, step, problem)
+    stalled = problem is not None and problem.permanent
+    return (
+        Finding(PROGRESSING, _status(moving), reason, message),
+        Finding(RECONCILING, _status(moving), reason, message),
+        Finding(
+            STALLED,
+            _status(stalled),
+            reason if stalled else NO_PROBLEM,
+            message if stalled else "Nothing is in the way",
+        ),
+    )
+
+
+def _awaited(observed: Observed, spec: ModelDeploymentSpec, step: Step, problem: Problem | None) -> tuple[str, str]:
+    if problem:
+        return problem.reason, problem.message
+    ready = observed.ready_pods(step.target.name)
+    return STARTING, f"{ready} of {spec.replicas} pods of {step.target.name} are ready"
+
+
+def _ready(
+    observed: Observed, spec: ModelDeploymentSpec, step: Step, problem: Problem | None, *, refused: bool
+) -> Finding:
+    available = _available(observed, spec, step)
+    if available.status is TRUE and step.stable == step.target and not refused:
+        ready = observed.ready_pods(step.target.name)
+        return Finding(READY, TRUE, SERVING, f"{ready} of {spec.replicas} pods of {step.target.name} answer")
+    if problem:
+        return Finding(READY, FALSE, problem.reason, problem.message + _still_served(available, step))
+    if spec.replicas == 0 or step.stable == step.target:
+        return Finding(READY, FALSE, available.reason, available.message)
+    return Finding(READY, FALSE, STARTING, step.message)
+
+
+def _still_served(available: Finding, step: Step) -> str:
+    if available.status is not TRUE or step.stable == step.target:
+        return ""
+    return f" ({step.stable.name} goes on serving)"
+
+
+def stamped(
+    findings: tuple[Finding, ...], previous: Iterable[Condition], generation: int, now: datetime
+) -> list[Condition]:
+    """Return findings as conditions; the time of a status that has not changed is kept."""
+    since = {condition.type: condition for condition in previous}
+    return [_stamp(finding, since.get(finding.type), generation, now) for finding in findings]
+
+
+def _stamp(finding: Finding, before: Condition | None, generation: int, now: datetime) -> Condition:
+    unchanged = before is not None and before.status == finding.status
+    return Condition(
+        type=finding.type,
+        status=finding.status,
+        reason=finding.reason,
+        message=finding.message,
+        last_transition_time=before.last_transition_time if before and unchanged else timestamp(now),
+        observed_generation=generation,
+    )
+
+
+def timestamp(moment: datetime) -> str:
+    """Return a moment as Kubernetes writes it, to the second."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+_TOLD = (SPEC_ACCEPTED, MODEL_LOADED, READY)
+_EXPECTED = {STARTING, SCALED_TO_ZERO, PODS_NOT_READY}
+
+
+def events(findings: Iterable[Finding], previous: Iterable[Condition]) -> tuple[Event, ...]:
+    """Return what has changed and is worth an Event: a condition's status, or the reason for it being False."""
+    before = {condition.type: condition for condition in previous}
+    changed = (each for each in findings if each.type in _TOLD and _is_news(each, before.get(each.type)))
+    # Two conditions often fall for one reason; one Event tells it.
+    told = {finding.reason: finding for finding in changed}
+    return tuple(Event(each.reason, each.message, _is_warning(each, before.get(each.type))) for each in told.values())
+
+
+def _is_news(finding: Finding, before: Condition | None) -> bool:
+    known = before is not None and (before.status, before.reason) == (finding.status, finding.reason)
+    return finding.status is not UNKNOWN and not known
+
+
+def _is_warning(finding: Finding, before: Condition | None) -> bool:
+    lost = before is not None and before.status is TRUE
+    return finding.status is FALSE and (lost or finding.reason not in _EXPECTED)

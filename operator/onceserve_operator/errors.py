@@ -1,0 +1,9 @@
+"""Errors of the operator, each with the words that a person reads."""
+
+
+class OperatorError(Exception):
+    """An error that the operator explains in a condition."""
+
+
+class InvalidSpecError(OperatorError):
+    """The spec does not have the form that this release reads."""

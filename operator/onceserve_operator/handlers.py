@@ -1,0 +1,50 @@
+"""kopf's part: it watches, we are told."""
+
+from collections.abc import Callable
+
+import kopf
+
+from onceserve_operator.domain import Manifest
+from onceserve_operator.kube import kinds
+from onceserve_operator.kube.kinds import Kind
+
+Listener = Callable[[Manifest, bool], None]
+"""Called with an object and whether it has been deleted."""
+
+
+def register(listener: Listener, *, request_timeout: float) -> tuple[kopf.OperatorRegistry, kopf.OperatorSettings]:
+    """Return kopf's registry and settings to watch all kinds that concern us.
+
+    Only event handlers: timers, daemons and change handlers would put finalizers or annotations on people's objects.
+    """
+    registry = kopf.OperatorRegistry()
+    settings = _settings(request_timeout)
+    for kind in kinds.WATCHED:
+        _watch(kind, registry, settings, listener)
+    return registry, settings
+
+
+def _watch(kind: Kind, registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings, listener: Listener) -> None:
+    selector = kinds.selector(kind)
+    if selector:
+        settings.watching.label_selectors[kind.group, kind.version, kind.plural] = selector
+
+    @kopf.on.event(kind.group, kind.version, kind.plural, registry=registry)
+    def changed(type: str | None, body: kopf.Body, **_: object) -> None:  # noqa: A002 - kopf's name
+        # Events carry the kind in the body, listings do not.
+        manifest = {"apiVersion": kind.api_version, "kind": kind.kind, **body}
+        listener(manifest, type == "DELETED")
+
+
+def _settings(request_timeout: float) -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    # The kinds are known, and namespaces are given: no right to look at those of the whole cluster is needed.
+    settings.scanning.disabled = True
+    settings.peering.standalone = True
+    settings.networking.request_timeout = request_timeout
+    # By default a watch may be silent forever, and a half-open connection would go unnoticed.
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 330
+    settings.watching.inactivity_timeout = 90
+    return settings

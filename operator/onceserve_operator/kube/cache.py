@@ -1,0 +1,85 @@
+"""What is known of the cluster: fed by watches, by our own writes, and by a full listing now and then.
+
+A pass reads from here and so costs the API server nothing. Our own writes are put in at once: the next pass sees
+them even if the watch is late, and writes nothing twice.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from onceserve_operator.domain import Key, Manifest
+from onceserve_operator.kube import kinds
+from onceserve_operator.kube.kinds import Kind
+
+Identity = tuple[str, str]
+"""Namespace and name."""
+
+
+class Cache:
+    """Objects by kind, and by the ModelDeployment that they belong to."""
+
+    def __init__(self) -> None:
+        self._objects: dict[Kind, dict[Identity, Manifest]] = defaultdict(dict)
+        self._by_owner: dict[tuple[Kind, Key], set[Identity]] = defaultdict(set)
+
+    def put(self, manifest: Manifest) -> None:
+        """Keep an object, unless a newer version of it is known."""
+        kind, identity = kinds.of(manifest), _identity(manifest)
+        known = self._objects[kind].get(identity)
+        if known is not None and _version(known) >= _version(manifest):
+            return
+        self._forget(kind, identity)
+        self._objects[kind][identity] = _trimmed(manifest)
+        if owner := kinds.owner(kind, manifest):
+            self._by_owner[kind, owner].add(identity)
+
+    def drop(self, manifest: Manifest) -> None:
+        """Forget a deleted object, unless a namesake made later is known."""
+        kind, identity = kinds.of(manifest), _identity(manifest)
+        known = self._objects[kind].get(identity)
+        if known is not None and known["metadata"]["uid"] == manifest["metadata"]["uid"]:
+            self._forget(kind, identity)
+
+    def replace(self, kind: Kind, manifests: Iterable[Manifest], version: int) -> None:
+        """Take a full listing as the truth of its moment; only what is newer than it outlives it."""
+        listed = {_identity(manifest): manifest for manifest in manifests}
+        for identity, known in list(self._objects[kind].items()):
+            if identity not in listed and _version(known) <= version:
+                self._forget(kind, identity)
+        for manifest in listed.values():
+            self.put(manifest)
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        """Return an object, or None where none is known."""
+        return self._objects[kind].get((namespace, name))
+
+    def owned(self, kind: Kind, owner: Key) -> list[Manifest]:
+        """Return the objects of a kind that say they belong to a ModelDeployment."""
+        return [self._objects[kind][identity] for identity in sorted(self._by_owner.get((kind, owner), ()))]
+
+    def keys(self) -> list[Key]:
+        """Return all ModelDeployments."""
+        return [Key(*identity) for identity in self._objects[kinds.MODEL_DEPLOYMENT]]
+
+    def _forget(self, kind: Kind, identity: Identity) -> None:
+        known = self._objects[kind].pop(identity, None)
+        owner = kinds.owner(kind, known) if known else None
+        if owner:
+            siblings = self._by_owner[kind, owner]
+            siblings.discard(identity)
+            if not siblings:
+                del self._by_owner[kind, owner]
+
+
+def _identity(manifest: Manifest) -> Identity:
+    return manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+
+
+def _version(manifest: Manifest) -> int:
+    # Kubernetes guarantees since 1.35 that versions of one resource are ordered numbers; they always were.
+    return int(manifest["metadata"]["resourceVersion"])
+
+
+def _trimmed(manifest: Manifest) -> Manifest:
+    metadata = {name: value for name, value in manifest["metadata"].items() if name != "managedFields"}
+    return {**manifest, "metadata": metadata}

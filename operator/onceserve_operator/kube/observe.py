@@ -1,0 +1,75 @@
+"""What is known of one ModelDeployment, as domain values."""
+
+from datetime import datetime
+
+from onceserve_operator.domain import Key, Manifest, Observed, Problem, Revision
+from onceserve_operator.kube import kinds, pods
+from onceserve_operator.kube.cache import Cache
+from onceserve_operator.resources import labels, names
+
+PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+REPLICA_FAILURE = "ReplicaFailure"
+
+
+def observe(cache: Cache, key: Key) -> Observed | None:
+    """Return what is known, or None where the resource is gone or going: its children go by their owner references."""
+    resource = cache.get(kinds.MODEL_DEPLOYMENT, key.namespace, key.name)
+    if resource is None or "deletionTimestamp" in resource["metadata"]:
+        return None
+    metadata = resource["metadata"]
+    uid = metadata["uid"]
+    return Observed(
+        key=key,
+        uid=uid,
+        generation=metadata["generation"],
+        spec=resource["spec"],
+        status=resource.get("status", {}),
+        revisions=_revisions(cache, key, uid),
+        pods=tuple(pods.read(pod) for pod in cache.owned(kinds.POD, key) if not pods.is_over(pod)),
+        routed_revision=_routed_revision(cache, key, uid),
+        deployment_problems=_deployment_problems(cache, key),
+    )
+
+
+def belongs(manifest: Manifest, uid: str) -> bool:
+    """Say whether an object is owned by this very resource, not only labelled like it."""
+    owners = manifest["metadata"].get("ownerReferences", [])
+    return any(owner["uid"] == uid for owner in owners)
+
+
+def _revisions(cache: Cache, key: Key, uid: str) -> tuple[Revision, ...]:
+    stored = (each for each in cache.owned(kinds.CONTROLLER_REVISION, key) if belongs(each, uid))
+    return tuple(sorted(map(_revision, stored), key=lambda revision: revision.number, reverse=True))
+
+
+def _revision(stored: Manifest) -> Revision:
+    metadata, data = stored["metadata"], stored["data"]
+    return Revision(
+        name=metadata["name"],
+        number=stored["revision"],
+        template=data["template"],
+        created_at=datetime.fromisoformat(metadata["creationTimestamp"]),
+        sha256=data.get("sha256"),
+    )
+
+
+def _routed_revision(cache: Cache, key: Key, uid: str) -> str | None:
+    service = cache.get(kinds.SERVICE, key.namespace, names.service(key))
+    if service is None or not belongs(service, uid):
+        return None
+    selector: dict[str, str] = service["spec"].get("selector", {})
+    return selector.get(labels.REVISION)
+
+
+def _deployment_problems(cache: Cache, key: Key) -> dict[str, Problem]:
+    problems = ((each["metadata"]["name"], _deployment_problem(each)) for each in cache.owned(kinds.DEPLOYMENT, key))
+    return {revision: problem for revision, problem in problems if problem}
+
+
+def _deployment_problem(deployment: Manifest) -> Problem | None:
+    for condition in deployment.get("status", {}).get("conditions", []):
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            return Problem(REPLICA_FAILURE, condition.get("message", ""))
+        if condition["type"] == "Progressing" and condition.get("reason") == PROGRESS_DEADLINE_EXCEEDED:
+            return Problem(PROGRESS_DEADLINE_EXCEEDED, condition.get("message", ""), permanent=True)
+    return None

@@ -1,0 +1,130 @@
+"""The operator process: the only place where its parts are put together."""
+
+import asyncio
+import logging
+import sys
+from datetime import UTC, datetime
+from functools import partial
+
+import kopf
+from kubernetes.aio.dynamic.exceptions import DynamicApiError
+from prometheus_client import start_http_server
+from pydantic import ValidationError
+
+from onceserve_operator import handlers, telemetry
+from onceserve_operator.domain import Key, Manifest
+from onceserve_operator.kube import kinds
+from onceserve_operator.kube.cache import Cache
+from onceserve_operator.kube.client import Client, connect, explain
+from onceserve_operator.reconciler import Reconciler
+from onceserve_operator.settings import Settings
+from onceserve_operator.telemetry import Metrics
+from onceserve_operator.workqueue import WorkQueue, backoff
+
+_LOG = logging.getLogger("onceserve_operator")
+
+
+def main() -> None:
+    """Run the operator until SIGTERM."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for fault in error.errors():
+            name = "_".join(map(str, fault["loc"])).upper()
+            print(f"ONCESERVE_OPERATOR_{name}: {fault['msg']}", file=sys.stderr)  # noqa: T201 - before logging exists
+        sys.exit(2)
+    telemetry.configure_logging(settings.log_level)
+    asyncio.run(run(settings))
+
+
+async def run(settings: Settings) -> None:
+    """Watch, reconcile and resync until the process is told to stop."""
+    metrics = Metrics()
+    server, _ = start_http_server(settings.metrics_port, registry=metrics.registry)
+    _LOG.info("metrics on port %d", server.server_port)
+    cache = Cache()
+    async with connect(timeout=settings.request_timeout) as client:
+        client.on_call = lambda verb, kind: metrics.api_requests.labels(verb, kind.kind).inc()
+        reconciler = Reconciler(client, cache, default_image=settings.server_image, clock=lambda: datetime.now(UTC))
+        queue = WorkQueue(partial(_measured, reconciler, metrics), concurrency=settings.concurrency)
+        scopes: tuple[str | None, ...] = settings.namespaces or (None,)
+        await _first_listing(client, cache, scopes)
+        resync = asyncio.create_task(_resync(client, cache, queue, metrics, settings), name="resync")
+        try:
+            await _watch(settings, partial(_changed, cache, queue))
+        finally:
+            resync.cancel()
+            await queue.stop()
+            server.shutdown()
+            server.server_close()
+
+
+async def _watch(settings: Settings, listener: handlers.Listener) -> None:
+    registry, kopf_settings = handlers.register(listener, request_timeout=settings.request_timeout)
+    await kopf.operator(
+        registry=registry,
+        settings=kopf_settings,
+        clusterwide=not settings.namespaces,
+        namespaces=settings.namespaces,
+        liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
+    )
+
+
+def _changed(cache: Cache, queue: WorkQueue, manifest: Manifest, deleted: bool) -> None:  # noqa: FBT001 - a Listener
+    if deleted:
+        cache.drop(manifest)
+    else:
+        cache.put(manifest)
+    if key := kinds.owner(kinds.of(manifest), manifest):
+        queue.add(key)
+
+
+async def _measured(reconciler: Reconciler, metrics: Metrics, key: Key) -> None:
+    with metrics.reconcile_duration.time():
+        try:
+            await reconciler.reconcile(key)
+        except Exception:
+            metrics.reconciles.labels("error").inc()
+            raise
+    metrics.reconciles.labels("success").inc()
+
+
+async def _list_all(client: Client, cache: Cache, scopes: tuple[str | None, ...]) -> None:
+    for kind in kinds.WATCHED:
+        listings = [await client.list(kind, scope) for scope in scopes]
+        found = [manifest for manifests, _ in listings for manifest in manifests]
+        cache.replace(kind, found, min(version for _, version in listings))
+
+
+async def _first_listing(client: Client, cache: Cache, scopes: tuple[str | None, ...]) -> None:
+    """Fill the cache before the first pass, so that no pass takes what it has not seen yet for absent."""
+    for delay in backoff():
+        try:
+            await _list_all(client, cache, scopes)
+        except (DynamicApiError, OSError, TimeoutError) as error:
+            _LOG.warning("waiting for the API server: %s", _words(error))
+            await asyncio.sleep(delay)
+        else:
+            return
+
+
+async def _resync(client: Client, cache: Cache, queue: WorkQueue, metrics: Metrics, settings: Settings) -> None:
+    scopes: tuple[str | None, ...] = settings.namespaces or (None,)
+    while True:
+        for key in cache.keys():  # noqa: SIM118 - not a dict
+            queue.add(key)
+        await asyncio.sleep(settings.resync)
+        try:
+            await _list_all(client, cache, scopes)
+            metrics.resyncs.labels("success").inc()
+        except (DynamicApiError, OSError, TimeoutError) as error:
+            metrics.resyncs.labels("error").inc()
+            _LOG.warning("the resync failed and will be tried again: %s", _words(error))
+
+
+def _words(error: Exception) -> str:
+    return explain(error) if isinstance(error, DynamicApiError) else f"{type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""Resource → manifests: every child of a ModelDeployment, in the order in which they are written."""
+
+from collections.abc import Iterable
+
+from onceserve_operator.api.v1alpha1 import ModelDeploymentSpec
+from onceserve_operator.domain import Manifest, Observed, Revision, Step
+from onceserve_operator.resources import deployment, disruption, revision, service, service_account
+
+
+def children(
+    observed: Observed, spec: ModelDeploymentSpec, revisions: Iterable[Revision], step: Step
+) -> tuple[Manifest, ...]:
+    """Return all objects that should exist.
+
+    A revision is stored before anything runs it. The Service stands before the Deployments: traffic leaves old pods
+    before they are scaled down.
+    """
+    kept = tuple(revisions)
+    wanted = (
+        service_account.manifest(observed, spec.server),
+        *(revision.manifest(observed, each) for each in kept),
+        disruption.manifest(observed, spec.availability),
+        service.manifest(observed, step.stable),
+        *(deployment.manifest(observed, each, step.replicas.get(each.name, 0), spec.rollout) for each in kept),
+    )
+    return tuple(manifest for manifest in wanted if manifest is not None)

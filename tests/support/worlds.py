@@ -1,0 +1,145 @@
+"""Objects as an API server would hold them, for tests of the pure parts."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from onceserve_contract import termination
+from onceserve_contract.termination import Failure
+from onceserve_operator import conditions, plan, status
+from onceserve_operator.api.v1alpha1 import ModelDeploymentSpec
+from onceserve_operator.domain import Event, Key, Manifest, Observed, Plan, Problem
+from onceserve_operator.kube import kinds
+from onceserve_operator.kube.cache import Cache
+from onceserve_operator.kube.observe import observe
+from onceserve_operator.resources import labels, names
+
+IMAGE = "onceserve/server:1.0.0"
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class World:
+    """One ModelDeployment in a cluster that does what it is told, when it is told.
+
+    Nothing happens by itself: a test says which pods exist, and what the kubelet reports of them.
+    """
+
+    def __init__(self, resource: Manifest, image: str = IMAGE) -> None:
+        self._versions = count(1)
+        self._pods: list[Manifest] = []
+        self.now = START
+        self.image = image
+        self.cache = Cache()
+        defaults: Manifest = {"metadata": {"namespace": "default", "uid": "uid-of-resource", "generation": 1}}
+        self.resource = resource | {"metadata": defaults["metadata"] | resource["metadata"]}
+        self.key = Key(self.resource["metadata"]["namespace"], self.resource["metadata"]["name"])
+        self.events: list[Event] = []
+        self._store(self.resource)
+
+    @classmethod
+    def of_file(cls, path: Path, image: str = IMAGE) -> "World":
+        """Return a world with the ModelDeployment of an example."""
+        return cls(yaml.safe_load(path.read_text()), image)
+
+    def observed(self) -> Observed:
+        """Return what the operator sees now."""
+        observed = observe(self.cache, self.key)
+        assert observed is not None
+        return observed
+
+    def planned(self) -> Plan:
+        """Return what the operator would do now."""
+        observed = self.observed()
+        return plan.make(observed, plan.read(observed), self.image)
+
+    def reconcile(self, refusals: tuple[Problem, ...] = ()) -> Plan:
+        """Make one pass, and have the world take all of it."""
+        observed, planned = self.observed(), self.planned()
+        spec: ModelDeploymentSpec = plan.read(observed)
+        findings = conditions.judge(observed, spec, planned.step, refusals)
+        self.events += conditions.events(findings, status.previous_conditions(observed))
+        self._take(planned.children)
+        self.resource = {**self.resource, "status": status.of_step(observed, planned.step, findings, self.now)}
+        self._store(self.resource)
+        return planned
+
+    def change(self, **spec: Any) -> None:
+        """Have a person change fields of the spec."""
+        metadata = self.resource["metadata"]
+        metadata = {**metadata, "generation": metadata["generation"] + 1}
+        self.resource = {**self.resource, "metadata": metadata, "spec": {**self.resource["spec"], **spec}}
+        self._store(self.resource)
+
+    def pass_time(self, **span: float) -> None:
+        """Let time pass, in the units of timedelta."""
+        self.now += timedelta(**span)
+
+    def pods(self, revision: str, *, ready: int = 0, starting: int = 0, failed: Iterable[Failure] = ()) -> None:
+        """Replace the pods of a revision."""
+        for pod in [pod for pod in self._pods if pod["metadata"]["labels"][labels.REVISION] == revision]:
+            self._pods.remove(pod)
+            self.cache.drop(pod)
+        states = [(True, None)] * ready + [(False, None)] * starting + [(False, failure) for failure in failed]
+        for number, (is_ready, failure) in enumerate(states):
+            container: Manifest = {"name": "server", "image": self.image, "state": {"running": {}}, "lastState": {}}
+            if failure:
+                container["state"] = {"waiting": {"reason": "CrashLoopBackOff"}}
+                container["lastState"] = {"terminated": {"exitCode": 3, "message": termination.encode(failure)}}
+            self.add_pod(f"{revision}-{number}", revision, is_ready, container)
+
+    def add_pod(self, name: str, revision: str, is_ready: bool, container: Manifest) -> None:
+        """Add one pod as the kubelet would report it."""
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "namespace": self.key.namespace,
+                "name": name,
+                "uid": f"uid-{next(self._versions)}",
+                "labels": labels.of_revision(self.key, revision),
+            },
+            "status": {
+                "phase": "Running",
+                "conditions": [{"type": "Ready", "status": str(is_ready)}],
+                "containerStatuses": [container],
+            },
+        }
+        self._pods.append(pod)
+        self._store(pod)
+
+    def condition(self, kind: str) -> Manifest:
+        """Return a condition as the status has it."""
+        found: Manifest = next(each for each in self.resource["status"]["conditions"] if each["type"] == kind)
+        return found
+
+    def service_revision(self) -> str:
+        """Return the revision that gets traffic."""
+        service = self.cache.get(kinds.SERVICE, self.key.namespace, names.service(self.key))
+        assert service is not None
+        revision: str = service["spec"]["selector"][labels.REVISION]
+        return revision
+
+    def replicas(self) -> dict[str, int]:
+        """Return the wanted pods of each Deployment that exists."""
+        deployments = self.cache.owned(kinds.DEPLOYMENT, self.key)
+        return {each["metadata"]["name"]: each["spec"]["replicas"] for each in deployments}
+
+    def _take(self, children: Iterable[Manifest]) -> None:
+        wanted = {(child["kind"], child["metadata"]["name"]) for child in children}
+        for kind in kinds.OWNED:
+            for known in self.cache.owned(kind, self.key):
+                if (known["kind"], known["metadata"]["name"]) not in wanted:
+                    self.cache.drop(known)
+        for child in children:
+            metadata = child["metadata"]
+            live = self.cache.get(kinds.of(child), metadata["namespace"], metadata["name"])
+            created = live["metadata"]["creationTimestamp"] if live else conditions.timestamp(self.now)
+            self._store({**child, "metadata": {**metadata, "uid": metadata["name"], "creationTimestamp": created}})
+
+    def _store(self, manifest: Manifest) -> None:
+        version = str(next(self._versions))
+        self.cache.put({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": version}})

@@ -1,0 +1,66 @@
+from onceserve_operator.domain import Key, Manifest
+from onceserve_operator.kube import kinds
+from onceserve_operator.kube.cache import Cache
+from onceserve_operator.resources import labels
+
+KEY = Key("default", "risk")
+
+
+def service(version: int, *, uid: str = "u", owner: str | None = "risk", name: str = "risk") -> Manifest:
+    metadata: Manifest = {"namespace": "default", "name": name, "uid": uid, "resourceVersion": str(version)}
+    if owner:
+        metadata["labels"] = {labels.MODEL_DEPLOYMENT: owner}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {**metadata, "managedFields": ["long"]}}
+
+
+def version(cache: Cache) -> str | None:
+    known = cache.get(kinds.SERVICE, "default", "risk")
+    return known and known["metadata"]["resourceVersion"]
+
+
+def test_an_older_version_never_replaces_a_newer_one() -> None:
+    cache = Cache()
+    for each in (9, 10, 2):
+        cache.put(service(each))
+    assert version(cache) == "10"
+
+
+def test_what_is_not_needed_is_not_kept() -> None:
+    cache = Cache()
+    cache.put(service(1))
+    assert "managedFields" not in cache.owned(kinds.SERVICE, KEY)[0]["metadata"]
+
+
+def test_a_late_deletion_does_not_hide_the_namesake_made_after_it() -> None:
+    cache = Cache()
+    cache.put(service(5, uid="second"))
+    cache.drop(service(4, uid="first"))
+    assert version(cache) == "5"
+    cache.drop(service(6, uid="second"))
+    assert version(cache) is None
+
+
+def test_a_listing_forgets_what_is_gone_and_keeps_what_is_newer() -> None:
+    cache = Cache()
+    cache.put(service(5, name="gone"))
+    cache.put(service(12, name="newer"))
+    cache.put(service(11))
+    cache.replace(kinds.SERVICE, [service(7)], version=10)
+    assert cache.get(kinds.SERVICE, "default", "gone") is None
+    assert cache.get(kinds.SERVICE, "default", "newer") is not None
+    assert version(cache) == "11"
+
+
+def test_an_object_that_loses_its_label_belongs_to_nobody() -> None:
+    cache = Cache()
+    cache.put(service(1))
+    assert len(cache.owned(kinds.SERVICE, KEY)) == 1
+    cache.put(service(2, owner=None))
+    assert cache.owned(kinds.SERVICE, KEY) == []
+
+
+def test_forgetting_leaves_no_trace() -> None:
+    cache = Cache()
+    cache.put(service(1))
+    cache.drop(service(1))
+    assert not cache._by_owner

@@ -1,0 +1,176 @@
+import pytest
+from support.worlds import World
+
+from onceserve_contract.termination import Failure, FailureReason
+from onceserve_operator.conditions import floor
+from onceserve_operator.domain import Problem
+
+SPEC = {"replicas": 3, "model": {"uri": "https://models.example/a.onnx"}}
+MISSING = Failure(FailureReason.NOT_FOUND, "https://models.example/a.onnx: the host says 404")
+UNREACHABLE = Failure(FailureReason.UNREACHABLE, "models.example: connection refused")
+
+
+def new_world(**spec: object) -> tuple[World, str]:
+    resource = {"apiVersion": "onceserve.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": "risk"}}
+    world = World({**resource, "spec": {**SPEC, **spec}})
+    return world, world.reconcile().step.target.name
+
+
+def statuses(world: World) -> dict[str, str]:
+    return {each["type"]: each["status"] for each in world.resource["status"]["conditions"]}
+
+
+def test_nothing_is_claimed_before_pods_exist() -> None:
+    world, _ = new_world()
+    assert statuses(world) == {
+        "SpecAccepted": "True",
+        "ModelLoaded": "Unknown",
+        "Available": "False",
+        "Progressing": "True",
+        "Reconciling": "True",
+        "Stalled": "False",
+        "Ready": "False",
+    }
+
+
+def test_ready_once_enough_pods_answer_and_complete_once_all_do() -> None:
+    world, revision = new_world()
+    world.pods(revision, ready=1, starting=2)
+    world.reconcile()
+    assert world.condition("Ready")["status"] == "False"
+    world.pods(revision, ready=2, starting=1)
+    world.reconcile()
+    assert (world.condition("Ready")["status"], world.condition("Progressing")["status"]) == ("True", "True")
+    world.pods(revision, ready=3)
+    world.reconcile()
+    assert (world.condition("Ready")["status"], world.condition("Progressing")["status"]) == ("True", "False")
+    assert world.condition("Ready")["message"] == f"3 of 3 pods of {revision} answer"
+
+
+def test_the_death_of_the_last_pod_shows() -> None:
+    world, revision = new_world()
+    world.pods(revision, ready=3)
+    world.reconcile()
+    world.pods(revision, starting=3)
+    world.reconcile()
+    assert (world.condition("Ready")["status"], world.condition("Ready")["reason"]) == ("False", "PodsNotReady")
+    assert world.condition("Available")["status"] == "False"
+
+
+def test_a_model_that_cannot_be_loaded_is_explained_in_every_summary() -> None:
+    world, revision = new_world()
+    world.pods(revision, failed=[MISSING] * 3)
+    world.reconcile()
+    for kind, status in {"ModelLoaded": "False", "Ready": "False", "Stalled": "True", "Progressing": "False"}.items():
+        condition = world.condition(kind)
+        assert (condition["status"], condition["reason"], condition["message"]) == (status, "NotFound", MISSING.message)
+
+
+def test_a_passing_failure_is_no_stall() -> None:
+    world, revision = new_world()
+    world.pods(revision, failed=[UNREACHABLE])
+    world.reconcile()
+    assert (world.condition("Stalled")["status"], world.condition("Reconciling")["status"]) == ("False", "True")
+    assert world.condition("ModelLoaded")["reason"] == "Unreachable"
+
+
+def test_a_failing_update_says_what_goes_on_serving() -> None:
+    world, first = new_world()
+    world.pods(first, ready=3)
+    world.reconcile()
+    world.change(model={"uri": "https://models.example/b.onnx"})
+    second = world.reconcile().step.target.name
+    world.pods(second, failed=[MISSING])
+    world.reconcile()
+    ready = world.condition("Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "NotFound")
+    assert ready["message"] == f"{MISSING.message} ({first} goes on serving)"
+    assert world.condition("Available")["status"] == "True"
+
+
+def test_one_failing_pod_of_three_does_not_hide_that_two_answer() -> None:
+    world, revision = new_world()
+    world.pods(revision, ready=2, failed=[MISSING])
+    world.reconcile()
+    assert (world.condition("Ready")["status"], world.condition("ModelLoaded")["status"]) == ("True", "False")
+
+
+def test_a_write_that_was_refused_is_never_ready() -> None:
+    world, revision = new_world()
+    world.pods(revision, ready=3)
+    world.reconcile(refusals=(Problem("NameTaken", "Service risk exists", permanent=True),))
+    ready = world.condition("Ready")
+    assert (ready["status"], ready["reason"], ready["message"]) == ("False", "NameTaken", "Service risk exists")
+
+
+def test_zero_replicas_serve_nothing_and_that_is_no_stall() -> None:
+    world, _ = new_world(replicas=0)
+    assert (world.condition("Ready")["reason"], world.condition("Stalled")["status"]) == ("ScaledToZero", "False")
+    assert world.condition("Reconciling")["status"] == "False"
+
+
+def test_the_time_of_a_condition_is_that_of_its_last_change_of_status() -> None:
+    world, revision = new_world()
+    before = world.condition("Ready")["lastTransitionTime"]
+    world.pass_time(minutes=1)
+    world.pods(revision, ready=1, starting=2)
+    world.reconcile()
+    assert world.condition("Ready")["lastTransitionTime"] == before
+    world.pods(revision, ready=3)
+    world.reconcile()
+    assert world.condition("Ready")["lastTransitionTime"] == "2026-01-01T00:01:00Z"
+
+
+def test_a_pass_over_an_unchanged_world_has_the_same_status_at_any_time() -> None:
+    world, revision = new_world()
+    world.pods(revision, ready=2, failed=[MISSING])
+    world.reconcile()
+    before = world.resource["status"]
+    world.pass_time(hours=1)
+    world.reconcile()
+    assert world.resource["status"] == before
+
+
+def test_every_condition_names_the_generation_that_it_is_about() -> None:
+    world, _ = new_world()
+    world.change(replicas=4)
+    world.reconcile()
+    assert {each["observedGeneration"] for each in world.resource["status"]["conditions"]} == {2}
+    assert world.resource["status"]["observedGeneration"] == 2
+
+
+def test_events_tell_each_change_once() -> None:
+    world, revision = new_world()
+    world.pods(revision, failed=[MISSING] * 3)
+    world.reconcile()
+    world.reconcile()
+    world.pods(revision, ready=3)
+    world.reconcile()
+    world.reconcile()
+    told = [(event.reason, event.warning) for event in world.events]
+    assert told == [
+        ("Accepted", False),
+        ("PodsNotReady", False),
+        ("NotFound", True),
+        ("Loaded", False),
+        ("Serving", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("replicas", "max_unavailable", "least"),
+    [(3, 1, 2), (1, 1, 1), (4, "25%", 3), (3, "25%", 2), (3, 0, 3), (3, "100%", 1), (10, 3, 7)],
+)
+def test_the_floor_is_what_a_disruption_budget_leaves_and_at_least_one(
+    replicas: int, max_unavailable: int | str, least: int
+) -> None:
+    assert floor(replicas, max_unavailable) == least
+
+
+def test_losing_what_was_ready_is_a_warning() -> None:
+    world, revision = new_world()
+    world.pods(revision, ready=3)
+    world.reconcile()
+    world.pods(revision, starting=3)
+    world.reconcile()
+    assert (world.events[-1].reason, world.events[-1].warning) == ("PodsNotReady", True)
