@@ -2,6 +2,9 @@
 
 import pytest
 from support.golden import Golden
+from support.helm import Helm
+
+from devcluster import binaries
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -11,3 +14,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Golden:
     return Golden(update=request.config.getoption("--update-golden"))
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """Helm without a cluster, for rendering."""
+    return Helm(binaries.find("helm"), tmp_path_factory.mktemp("helm"))

@@ -1,6 +1,7 @@
 """kopf's part: it watches, we are told."""
 
 from collections.abc import Callable
+from typing import Any
 
 import kopf
 
@@ -19,6 +20,7 @@ def register(listener: Listener, *, request_timeout: float) -> tuple[kopf.Operat
     """
     registry = kopf.OperatorRegistry()
     settings = _settings(request_timeout)
+    kopf.on.login(registry=registry)(_login)
     for kind in kinds.WATCHED:
         _watch(kind, registry, settings, listener)
     return registry, settings
@@ -30,10 +32,15 @@ def _watch(kind: Kind, registry: kopf.OperatorRegistry, settings: kopf.OperatorS
         settings.watching.label_selectors[kind.group, kind.version, kind.plural] = selector
 
     @kopf.on.event(kind.group, kind.version, kind.plural, registry=registry)
-    def changed(type: str | None, body: kopf.Body, **_: object) -> None:  # noqa: A002 - kopf's name
+    # A coroutine, since kopf runs plain functions in threads.
+    async def changed(type: str | None, body: kopf.Body, **_: object) -> None:  # noqa: A002 - kopf's name
         # Events carry the kind in the body, listings do not.
         manifest = {"apiVersion": kind.api_version, "kind": kind.kind, **body}
         listener(manifest, type == "DELETED")
+
+
+def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:  # noqa: ANN401 - kopf's keywords, passed on
+    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
 
 def _settings(request_timeout: float) -> kopf.OperatorSettings:

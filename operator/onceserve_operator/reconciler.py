@@ -4,14 +4,16 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 
+from kubernetes.aio.dynamic.exceptions import DynamicApiError
+
 from onceserve_operator import conditions, plan, status
 from onceserve_operator.conditions import Finding
-from onceserve_operator.domain import Key, Manifest, Observed
+from onceserve_operator.domain import Event, Key, Manifest, Observed
 from onceserve_operator.errors import InvalidSpecError
 from onceserve_operator.kube import kinds
 from onceserve_operator.kube.apply import apply
 from onceserve_operator.kube.cache import Cache
-from onceserve_operator.kube.client import Client
+from onceserve_operator.kube.client import Client, explain
 from onceserve_operator.kube.observe import observe
 
 _LOG = logging.getLogger(__name__)
@@ -51,7 +53,14 @@ class Reconciler:
         self._cache.put(stored)
         for event in conditions.events(findings, status.previous_conditions(observed)):
             _LOG.info("%s: %s: %s", observed.key, event.reason, event.message)
-            await self._client.post_event(_reference(stored), event)
+            await self._tell(_reference(stored), event)
+
+    async def _tell(self, about: Manifest, event: Event) -> None:
+        """Post an Event; the condition has said it already, so that a pass never fails for it."""
+        try:
+            await self._client.post_event(about, event)
+        except DynamicApiError as error:
+            _LOG.warning("%s: no Event: %s", about["metadata"]["name"], explain(error))
 
 
 def _reference(stored: Manifest) -> Manifest:

@@ -15,13 +15,13 @@ class Settings(BaseSettings):
     """Image of new revisions whose spec names none: the server of the operator's own release."""
     namespaces: Annotated[tuple[str, ...], NoDecode] = ()
     """Comma-separated namespaces to look after. Default: all."""
-    resync: Annotated[float, Field(ge=1, le=600)] = 60.0
+    resync: Annotated[float, Field(ge=1, le=60)] = 60.0
     """Seconds between full passes, which heal whatever a watch has missed."""
     request_timeout: Annotated[float, Field(gt=0)] = 15.0
     """Seconds after which a call to the API server is given up: far above what one takes."""
     concurrency: Annotated[int, Field(ge=1)] = 8
     """Resources reconciled at once, so that a slow one delays no other."""
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity that is logged."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9090
     """TCP port of /metrics; 0 picks a free one."""

@@ -5,13 +5,15 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
 
 class Metrics:
     """The operator's metrics, in a registry of their own."""
 
     def __init__(self) -> None:
+        # A second series for each counter, which tells only when the process started.
+        disable_created_metrics()
         self.registry = CollectorRegistry()
         self.reconciles = Counter(
             "onceserve_operator_reconcile_total", "Passes, by result.", ["result"], registry=self.registry
@@ -50,6 +52,6 @@ def configure_logging(level: str) -> None:
     """Send all logs to standard error as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # kopf tells of every event that it passes on.
     logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -15,7 +15,7 @@ def service(version: int, *, uid: str = "u", owner: str | None = "risk", name: s
 
 def version(cache: Cache) -> str | None:
     known = cache.get(kinds.SERVICE, "default", "risk")
-    return known and known["metadata"]["resourceVersion"]
+    return known["metadata"]["resourceVersion"] if known else None
 
 
 def test_an_older_version_never_replaces_a_newer_one() -> None:

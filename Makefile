@@ -1,0 +1,79 @@
+# Thin by intent: each target is one command that can be run by hand. `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# The packages are in source roots, not on the interpreter's path.
+export PYTHONPATH := operator:serving:hack/cluster:hack
+# A Python of the system, never a downloaded one.
+export UV_PYTHON_DOWNLOADS := never
+
+UV = $$(hack/bootstrap.sh)
+RUN = $(UV) run --no-sync
+STAMP := .venv/.synced
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(STAMP): uv.lock pyproject.toml
+	@$(UV) sync --frozen --all-extras
+	@touch $@
+
+.PHONY: setup
+setup: $(STAMP) ## install uv and the Python packages of uv.lock into .venv
+
+.PHONY: demo
+demo: setup ## serve a model on a real cluster made here (or CONTEXT=… an existing one)
+	@$(RUN) python -m demo up $(if $(CONTEXT),--context $(CONTEXT))
+
+.PHONY: demo-down
+demo-down: setup ## remove all that `make demo` made
+	@$(RUN) python -m demo down $(if $(CONTEXT),--context $(CONTEXT))
+
+.PHONY: test
+test: lint unit contract integration e2e ## everything that CI runs
+
+.PHONY: lint
+lint: setup ## style, types, layers, and whether generated files are current
+	@$(RUN) ruff check
+	@$(RUN) ruff format --check
+	@$(RUN) mypy
+	@$(RUN) lint-imports
+	@$(RUN) python hack/generate.py --check
+
+.PHONY: unit
+unit: setup ## pure tests and golden files
+	@$(RUN) pytest tests/unit tests/golden
+
+.PHONY: contract
+contract: setup ## the real server process
+	@$(RUN) pytest tests/contract
+
+.PHONY: integration
+integration: setup ## the operator, CRD and chart on a real API server (no root needed)
+	@$(RUN) python -m devcluster build etcd kubernetes helm
+	@$(RUN) pytest tests/integration
+
+.PHONY: e2e
+e2e: setup ## a real cluster with nodes (root)
+	@$(RUN) python -m devcluster build
+	@$(RUN) pytest tests/e2e
+
+.PHONY: images
+images: setup ## build the images as OCI archives and print their sizes
+	@$(RUN) python -m images build
+
+.PHONY: generate
+generate: setup ## write the CRD, the chart's copy of it and the reference pages
+	@$(RUN) python hack/generate.py
+
+.PHONY: golden
+golden: setup ## write the golden files from what comes out now
+	@$(RUN) pytest tests/golden --update-golden
+
+.PHONY: format
+format: setup ## format the code
+	@$(RUN) ruff check --fix
+	@$(RUN) ruff format

@@ -1,0 +1,1 @@
+"""The OnceServe operator: reconciles ModelDeployment resources into replicated inference pods."""

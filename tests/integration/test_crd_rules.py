@@ -1,0 +1,156 @@
+"""Every rule of the definition on a real API server: one object that obeys it, one that does not."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from support.api_server import Api
+from support.modeldeployments import MINIMAL, SCHEMA, Object, collection, deployment, merged
+
+pytestmark = pytest.mark.usefixtures("definition")
+
+
+@dataclass(frozen=True)
+class RuleCase:
+    """For one rule: an object that obeys it, one that does not, and what the API server then says of which field."""
+
+    path: str
+    message: str
+    good: Object = field(default_factory=dict)
+    bad: Object = field(default_factory=dict)
+    good_name: str = "risk"
+    bad_name: str = "risk"
+
+
+def _uri(path: str, good: str, bad: str) -> RuleCase:
+    return RuleCase("spec.model.uri", path, {"model": {"uri": good}}, {"model": {"uri": bad}})
+
+
+def _server(path: str, message: str, good: Object, bad: Object) -> RuleCase:
+    return RuleCase(f"spec.server.{path}", message, {"server": good}, {"server": bad})
+
+
+def _toleration(message: str, good: Object, bad: Object) -> RuleCase:
+    return _server("tolerations[0]", message, {"tolerations": [good]}, {"tolerations": [bad]})
+
+
+NAME_MESSAGE = (
+    "metadata.name must be at most 50 lower-case letters, digits and dashes,"
+    " starting with a letter: it names the Service"
+)
+SECRET = {"secretKeyRef": {"name": "secret", "key": "key"}}
+MAP = {"configMapKeyRef": {"name": "map", "key": "key"}}
+
+RULE_CASES = [
+    RuleCase("<nil>", NAME_MESSAGE, good_name="r" * 50, bad_name="r" * 51),
+    RuleCase("<nil>", NAME_MESSAGE, good_name="risk-2", bad_name="2-risk"),
+    RuleCase("<nil>", NAME_MESSAGE, good_name="risk", bad_name="risk.v2"),
+    _uri("must start with https://, http://, configmap:// or file:///", "http://models/risk", "ftp://models/risk"),
+    _uri(
+        "must start with https://, http://, configmap:// or file:///", "file:///models/risk.onnx", "file://models/risk"
+    ),
+    _uri(
+        "a configmap URI must be configmap://NAME/KEY, a ConfigMap in the same namespace",
+        "configmap://models/risk.onnx",
+        "configmap://models",
+    ),
+    _uri(
+        "an http(s) URI must name a host and carry no user name or password",
+        "https://models.example:8443/risk.onnx?version=2",
+        "https://user:password@models.example/risk.onnx",
+    ),
+    _uri(
+        "an http(s) URI must name a host and carry no user name or password", "https://models.example", "https:///risk"
+    ),
+    _uri("a file URI must name a file", "file:///risk.onnx", "file:///"),
+    _server(
+        "resources",
+        "a request must not exceed the limit of the same resource",
+        {"resources": {"requests": {"cpu": "500m", "memory": "1000Mi"}, "limits": {"cpu": 1, "memory": "1Gi"}}},
+        {"resources": {"requests": {"cpu": "1100m"}, "limits": {"cpu": 1}}},
+    ),
+    _toleration("without a key, operator must be Exists", {"operator": "Exists"}, {"effect": "NoSchedule"}),
+    _toleration(
+        "operator Exists takes no value", {"key": "a", "value": "b"}, {"key": "a", "operator": "Exists", "value": "b"}
+    ),
+    _toleration(
+        "tolerationSeconds needs effect NoExecute",
+        {"key": "a", "effect": "NoExecute", "tolerationSeconds": 5},
+        {"key": "a", "effect": "NoSchedule", "tolerationSeconds": 5},
+    ),
+    _server(
+        "env[0]",
+        "value and valueFrom exclude each other",
+        {"env": [{"name": "A"}]},
+        {"env": [{"name": "A", "value": "1", "valueFrom": SECRET}]},
+    ),
+    _server(
+        "env[0].name",
+        "ONCESERVE_ variables belong to the operator; use the named fields",
+        {"env": [{"name": "MY_ONCESERVE_PORT", "value": "1"}]},
+        {"env": [{"name": "ONCESERVE_PORT", "value": "1"}]},
+    ),
+    _server(
+        "env[0].valueFrom",
+        "exactly one of secretKeyRef and configMapKeyRef must be set",
+        {"env": [{"name": "A", "valueFrom": MAP}]},
+        {"env": [{"name": "A", "valueFrom": SECRET | MAP}]},
+    ),
+    _server(
+        "env[0].valueFrom",
+        "exactly one of secretKeyRef and configMapKeyRef must be set",
+        {"env": [{"name": "A", "valueFrom": SECRET}]},
+        {"env": [{"name": "A", "valueFrom": {}}]},
+    ),
+    RuleCase(
+        "spec.rollout.progressDeadline",
+        "must be longer than 0s",
+        {"rollout": {"progressDeadline": "0h1ms"}},
+        {"rollout": {"progressDeadline": "0m0s"}},
+    ),
+    RuleCase(
+        "spec.availability.maxUnavailable",
+        "must be a number of at least 0, or a percentage such as 25%",
+        {"availability": {"maxUnavailable": 0}},
+        {"availability": {"maxUnavailable": -1}},
+    ),
+]
+
+
+def _case_id(case: RuleCase) -> str:
+    return f"{case.path}: {case.message}"
+
+
+@pytest.mark.parametrize("case", RULE_CASES, ids=_case_id)
+def test_a_rule_accepts_what_obeys_it(api: Api, namespace: str, case: RuleCase) -> None:
+    answer = api.create(collection(namespace), deployment(merged(MINIMAL, case.good), case.good_name))
+    assert answer.accepted, answer.body
+
+
+@pytest.mark.parametrize("case", RULE_CASES, ids=_case_id)
+def test_a_rule_refuses_what_breaks_it_in_the_promised_words(api: Api, namespace: str, case: RuleCase) -> None:
+    answer = api.create(collection(namespace), deployment(merged(MINIMAL, case.bad), case.bad_name))
+    assert (answer.status, answer.body["reason"]) == (422, "Invalid")
+    [message] = answer.causes[case.path]
+    assert message.removesuffix(case.message) in {"Invalid value: ", *_with_value(message, case.message)}
+
+
+def _with_value(message: str, promised: str) -> set[str]:
+    """The API server puts the value of a scalar before the words of its rule."""
+    given = re.fullmatch(r'Invalid value: ("[^"]*"|-?\d+): ' + re.escape(promised), message)
+    return {f"Invalid value: {given[1]}: "} if given else set()
+
+
+def rules_of(schema: Object, path: str = "") -> Iterator[tuple[str, str]]:
+    for rule in schema.get("x-kubernetes-validations", ()):
+        yield path.removeprefix(".") or "<nil>", rule["message"]
+    for name, inner in schema.get("properties", {}).items():
+        yield from rules_of(inner, f"{path}.{name}")
+    for key, suffix in (("items", "[0]"), ("additionalProperties", "{}")):
+        if key in schema:
+            yield from rules_of(schema[key], f"{path}{suffix}")
+
+
+def test_every_rule_has_a_case() -> None:
+    assert {(case.path, case.message) for case in RULE_CASES} == set(rules_of(SCHEMA))

@@ -1,0 +1,297 @@
+"""The operator process against a real API server with its controllers; tests report in place of kubelets."""
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.api_server import Api
+from support.modeldeployments import collection, deployment
+from support.operator_process import IMAGE, USER, OperatorProcess, install_rights, running_operator
+from support.rollouts import OWNED, Deployed
+from support.waiting import eventually, steadily
+
+from devcluster.cluster import Cluster
+from onceserve_contract.termination import Failure, FailureReason
+
+SPEC: dict[str, Any] = {"replicas": 3, "model": {"uri": "https://models.example/a.onnx"}}
+OTHER_MODEL = {"model": {"uri": "https://models.example/b.onnx"}}
+RESYNC = 2.0
+RESYNCS = 3
+
+
+@pytest.fixture(scope="module")
+def kubeconfig(cluster: Cluster, definition: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install_rights(cluster, tmp_path_factory.mktemp("operator"))
+
+
+@pytest.fixture(scope="module")
+def operator(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
+    with running_operator(kubeconfig, tmp_path_factory.mktemp("log"), RESYNC) as process:
+        yield process
+
+
+@pytest.fixture
+def created(api: Api, namespace: str, operator: OperatorProcess) -> Deployed:
+    return Deployed.create(api, namespace, SPEC)
+
+
+@pytest.fixture
+def serving(created: Deployed) -> Deployed:
+    """A ModelDeployment whose pods answer, as far as the API server knows."""
+    revision = created.await_target()
+    created.report_ready(created.await_pods(revision, 3))
+    created.await_condition("Ready", "True")
+    created.await_condition("Reconciling", "False")
+    return created
+
+
+def requests(cluster: Cluster, namespace: str | None = None) -> list[dict[str, Any]]:
+    """Return the operator's requests for objects, as the API server's audit log has them."""
+    entries = (json.loads(line) for line in cluster.audit_log.read_text().splitlines())
+    ours = (entry for entry in entries if entry["user"]["username"] == USER and "objectRef" in entry)
+    return [entry for entry in ours if namespace in {None, entry["objectRef"].get("namespace")}]
+
+
+def writes(cluster: Cluster, namespace: str) -> list[str]:
+    """Return what the operator has written in a namespace."""
+    entries = (entry for entry in requests(cluster, namespace) if entry["verb"] not in {"get", "list", "watch"})
+    return [f"{entry['verb']} {entry['objectRef']['resource']}" for entry in entries]
+
+
+def resyncs(operator: OperatorProcess) -> int:
+    return int(operator.metric("onceserve_operator_resync_total"))
+
+
+def test_every_child_is_made_with_its_owner(created: Deployed) -> None:
+    for plural in OWNED:
+        children = eventually(lambda plural=plural: created.children(plural), plural)  # type: ignore[misc]
+        assert len(children) == 1
+        [owner] = children[0]["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["name"], owner["controller"]) == ("ModelDeployment", "risk", True)
+    assert created.children("deployments")[0]["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGE
+
+
+def test_status_follows_the_pods(serving: Deployed) -> None:
+    status = serving.status()
+    assert (status["replicas"], status["readyReplicas"]) == (3, 3)
+    assert status["url"] == f"http://risk.{serving.namespace}.svc"
+    assert status["stableRevision"] == status["targetRevision"] == status["revisions"][0]["name"]
+    assert ("Normal", "Serving") in eventually(serving.events, "events")
+
+
+def test_kubectl_wait_and_scale_work(serving: Deployed, cluster: Cluster) -> None:
+    cluster.kubectl("wait", "--for=condition=Ready", "--timeout=5s", "-n", serving.namespace, "mdep/risk")
+    cluster.kubectl("scale", "mdep/risk", "--replicas=4", "-n", serving.namespace)
+    revision = serving.status()["targetRevision"]
+    serving.report_ready(serving.await_pods(revision, 4))
+    eventually(lambda: serving.status()["readyReplicas"] == 4, "4 ready replicas")
+    assert len(serving.children("controllerrevisions")) == 1
+
+
+def test_a_pass_over_an_unchanged_world_writes_nothing(
+    serving: Deployed, operator: OperatorProcess, cluster: Cluster
+) -> None:
+    before = resyncs(operator)
+    eventually(lambda: resyncs(operator) > before, "the passes that the last change led to, and one more")
+    first, written = resyncs(operator), writes(cluster, serving.namespace)
+    assert written
+    eventually(lambda: resyncs(operator) >= first + RESYNCS, "further passes over all resources")
+    assert writes(cluster, serving.namespace) == written
+
+
+def test_nobody_s_object_gets_a_finalizer_or_an_annotation(serving: Deployed) -> None:
+    metadata = serving.read()["metadata"]
+    assert "finalizers" not in metadata
+    assert "annotations" not in metadata
+
+
+@pytest.mark.parametrize(
+    ("plural", "change"),
+    [
+        ("services", {"spec": {"selector": {"onceserve.dev/revision": "nobody"}}}),
+        ("deployments", {"spec": {"replicas": 7}}),
+        ("deployments", {"spec": {"template": {"spec": {"priority": None, "terminationGracePeriodSeconds": 1}}}}),
+        ("poddisruptionbudgets", {"spec": {"maxUnavailable": 3}}),
+        ("serviceaccounts", {"automountServiceAccountToken": True}),
+        ("services", {"metadata": {"labels": {"app.kubernetes.io/part-of": None}}}),
+    ],
+)
+def test_drift_is_mended(serving: Deployed, plural: str, change: dict[str, Any]) -> None:
+    [child] = serving.children(plural)
+    name = child["metadata"]["name"]
+    before = {key: child[key] for key in ("spec", "automountServiceAccountToken") if key in child}
+    serving.change_child(plural, name, change)
+
+    def mended() -> bool:
+        now = serving.child(plural, name) or {}
+        labels = now.get("metadata", {}).get("labels")
+        return {key: now.get(key) for key in before} == before and labels == child["metadata"]["labels"]
+
+    eventually(mended, f"{plural} as before")
+
+
+@pytest.mark.parametrize("plural", OWNED)
+def test_a_deleted_child_comes_back(serving: Deployed, plural: str) -> None:
+    [child] = serving.children(plural)
+    name = child["metadata"]["name"]
+    serving.delete_child(plural, name)
+
+    def is_back() -> bool:
+        now = serving.child(plural, name)
+        return now is not None and now["metadata"]["uid"] != child["metadata"]["uid"]
+
+    eventually(is_back, f"{plural} {name} made anew")
+
+
+def test_fields_of_others_are_left_alone(serving: Deployed, operator: OperatorProcess) -> None:
+    serving.change_child("services", "risk", {"metadata": {"annotations": {"mesh.example/inject": "yes"}}})
+    before = resyncs(operator)
+    eventually(lambda: resyncs(operator) > before + 1, "passes after the change")
+    service = serving.child("services", "risk")
+    assert service is not None
+    assert service["metadata"]["annotations"]["mesh.example/inject"] == "yes"
+
+
+def test_deletion_takes_everything_with_it(serving: Deployed) -> None:
+    assert serving.api.delete(serving.path).accepted
+    for plural in (*OWNED, "pods"):
+        eventually(lambda plural=plural: not serving.children(plural), f"no {plural}")  # type: ignore[misc]
+
+
+def test_a_changed_spec_moves_traffic_once_the_new_revision_is_ready(serving: Deployed) -> None:
+    first = serving.routed_revision()
+    serving.change(OTHER_MODEL)
+    second = serving.await_target(other_than=first)
+    pods = serving.await_pods(second, 3)
+    serving.report_ready(pods[:2])
+    eventually(lambda: serving.status()["revisions"][0]["ready"] == 2, "two pods of the new revision")
+    steadily(lambda: serving.routed_revision() == first, "traffic stays with the old revision", 1)
+    serving.report_ready(pods[2:])
+    eventually(lambda: serving.routed_revision() == second, "traffic moves")
+    serving.await_condition("Ready", "True")
+    eventually(lambda: serving.status()["replicas"] == 3, "the old pods are gone")
+    assert serving.child("deployments", str(first)) is not None
+
+
+def test_what_is_no_longer_wanted_is_deleted(serving: Deployed) -> None:
+    first = serving.routed_revision()
+    serving.change({"server": {"serviceAccountName": "default"}, "rollout": {"revisionHistoryLimit": 0}})
+    eventually(lambda: serving.children("serviceaccounts") == [], "its own ServiceAccount is gone")
+    second = serving.await_target(other_than=first)
+    serving.report_ready(serving.await_pods(second, 3))
+    serving.await_condition("Ready", "True")
+    for plural in ("controllerrevisions", "deployments"):
+        eventually(lambda plural=plural: len(serving.children(plural)) == 1, f"one of {plural}")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_an_operator_that_ends_in_mid_rollout_is_replaced_without_a_trace(
+    serving: Deployed, operator: OperatorProcess, end: signal.Signals
+) -> None:
+    first = serving.routed_revision()
+    serving.change(OTHER_MODEL)
+    second = serving.await_target(other_than=first)
+    pods = serving.await_pods(second, 3)
+    operator.stop(end)
+    serving.report_ready(pods)
+    steadily(lambda: serving.routed_revision() == first, "nobody moves traffic", 1)
+    operator.start()
+    eventually(lambda: serving.routed_revision() == second, "traffic moves")
+    serving.await_condition("Ready", "True")
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Failure(FailureReason.NOT_FOUND, "https://models.example/b.onnx: the host says 404"),
+        Failure(FailureReason.DIGEST_MISMATCH, "https://models.example/b.onnx has sha256 aa, must have bb"),
+    ],
+    ids=lambda failure: failure.reason,
+)
+def test_a_bad_model_is_explained_and_keeps_no_other_waiting(
+    serving: Deployed, failure: Failure, operator: OperatorProcess
+) -> None:
+    first = serving.routed_revision()
+    serving.change(OTHER_MODEL)
+    serving.report_failure(serving.await_pods(serving.await_target(other_than=first), 3), failure)
+    assert serving.await_condition("ModelLoaded", "False", failure.reason) == failure.message
+    assert failure.message in serving.await_condition("Ready", "False", failure.reason)
+    serving.await_condition("Stalled", "True", failure.reason)
+    serving.await_condition("Available", "True")
+    assert ("Warning", failure.reason) in eventually(serving.events, "events")
+    assert serving.routed_revision() == first
+    good = Deployed.create(serving.api, serving.namespace, SPEC, "good")
+    revision = good.await_target()
+    good.report_ready(good.await_pods(revision, 3))
+    good.await_condition("Ready", "True")
+    serving.change({"model": SPEC["model"]})
+    serving.await_condition("Ready", "True")
+
+
+def test_a_service_of_someone_else_is_never_taken(api: Api, namespace: str, operator: OperatorProcess) -> None:
+    theirs = {"metadata": {"name": "risk"}, "spec": {"ports": [{"port": 5432}], "selector": {"app": "database"}}}
+    assert api.create(f"/api/v1/namespaces/{namespace}/services", theirs).accepted
+    deployed = Deployed.create(api, namespace, SPEC)
+    message = deployed.await_condition("Ready", "False", "NameTaken")
+    assert message == "Service risk exists and belongs to something else"
+    assert api.get(f"/api/v1/namespaces/{namespace}/services/risk").body["spec"]["selector"] == {"app": "database"}
+    deployed.delete_child("services", "risk")
+    eventually(lambda: deployed.routed_revision() is not None, "its own Service")
+
+
+def test_a_spec_that_this_release_cannot_read_is_explained(
+    api: Api, namespace: str, operator: OperatorProcess, definition: dict[str, Any], cluster: Cluster
+) -> None:
+    """An object of another release, whose CRD had no limit on replicas."""
+    loose = json.loads(json.dumps(definition))
+    spec = loose["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec["properties"]["replicas"].pop("maximum")
+    cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(loose))
+    try:
+        odd = {**SPEC, "replicas": 5000}
+        path = collection(namespace)
+        eventually(lambda: api.create(path, deployment(odd)).accepted, "the loose definition in force")
+        deployed = Deployed(api, namespace, "risk")
+        message = deployed.await_condition("SpecAccepted", "False", "Invalid")
+    finally:
+        cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(definition))
+    assert message == "spec.replicas: Input should be less than or equal to 1000"
+    deployed.await_condition("Ready", "False", "Invalid")
+    assert deployed.children("deployments") == []
+
+
+def test_namespaces_that_are_not_watched_are_left_alone(
+    api: Api, namespace: str, kubeconfig: Path, tmp_path: Path, operator: OperatorProcess
+) -> None:
+    """A second operator, limited to a namespace in which nothing is: it must not touch what the first one serves."""
+    with running_operator(kubeconfig, tmp_path, 1.0, ONCESERVE_OPERATOR_NAMESPACES="default") as limited:
+        deployed = Deployed.create(api, namespace, SPEC)
+        eventually(lambda: deployed.children("deployments"), "the first operator's work")
+        first = limited.metric("onceserve_operator_resync_total")
+        eventually(lambda: limited.metric("onceserve_operator_resync_total") > first + 1, "two resyncs")
+        assert {verb for verb, _ in limited.calls()} == {"list"}
+
+
+def test_the_chart_grants_what_the_operator_does_and_no_more(serving: Deployed, cluster: Cluster) -> None:
+    """By the API server's audit log of this whole module."""
+    rules = cluster.kubectl("get", "clusterrole", "onceserve-operator", "-o", "yaml")
+    granted = {
+        (resource, verb)
+        for rule in yaml.safe_load(rules)["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    used = set()
+    for entry in requests(cluster):
+        answer, reference = entry.get("responseStatus", {}), entry["objectRef"]
+        assert answer.get("code") != 403 or "being terminated" in answer["message"], entry
+        subresource = f"/{reference['subresource']}" if "subresource" in reference else ""
+        used.add((reference["resource"] + subresource, entry["verb"]))
+    # Making an object by server-side apply is logged as a patch, and needs both verbs.
+    applied = {(resource, "create") for resource, verb in used if verb == "patch" and "/" not in resource}
+    needed_elsewhere = {("modeldeployments/finalizers", "update")}
+    assert granted == used | applied | needed_elsewhere

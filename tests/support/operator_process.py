@@ -1,0 +1,136 @@
+"""The operator as a real process, with the rights that the chart gives it and no others."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from devcluster.cluster import Cluster, free_ports
+from support.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "onceserve"
+NAMESPACE = "onceserve-system"
+SERVICE_ACCOUNT = "onceserve-operator"
+USER = f"system:serviceaccount:{NAMESPACE}:{SERVICE_ACCOUNT}"
+IMAGE = "onceserve/server:integration"
+
+
+@dataclass
+class OperatorProcess:
+    """One operator; `start` and `stop` it as often as a test wants."""
+
+    kubeconfig: Path
+    log: Path
+    resync: float = 60.0
+    extra: dict[str, str] = field(default_factory=dict)
+    _process: subprocess.Popen[bytes] | None = None
+    _ports: list[int] = field(default_factory=lambda: free_ports(2))
+
+    def start(self) -> None:
+        """Start, and return when the operator watches."""
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'serving'}",
+            "PYTHONWARNINGS": "error",
+            "KUBECONFIG": str(self.kubeconfig),
+            "ONCESERVE_OPERATOR_SERVER_IMAGE": IMAGE,
+            "ONCESERVE_OPERATOR_RESYNC": str(self.resync),
+            "ONCESERVE_OPERATOR_METRICS_PORT": str(self._ports[0]),
+            "ONCESERVE_OPERATOR_HEALTH_PORT": str(self._ports[1]),
+            **self.extra,
+        }
+        command = [sys.executable, "-m", "onceserve_operator.main"]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        eventually(self.is_healthy, "the operator is healthy")
+
+    def is_healthy(self) -> bool:
+        """Say whether /healthz answers; fail with the log where the process has ended."""
+        assert self._process is not None
+        assert self._process.poll() is None, self.log.read_text()
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[1]}/healthz", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it; return the exit code."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        try:
+            return self._process.wait(timeout=15)
+        finally:
+            self._process.kill()
+            self._process.wait()
+
+    def calls(self) -> Counter[tuple[str, str]]:
+        """Return how many calls of each (verb, kind) it has made, by its own count."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[0]}/metrics", timeout=5) as answer:
+            families = list(text_string_to_metric_families(answer.read().decode()))
+        samples = [sample for family in families for sample in family.samples]
+        return Counter(
+            {
+                (sample.labels["verb"], sample.labels["kind"]): int(sample.value)
+                for sample in samples
+                if sample.name == "onceserve_operator_api_requests_total"
+            }
+        )
+
+    def metric(self, name: str) -> float:
+        """Return a metric's value, summed over its labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[0]}/metrics", timeout=5) as answer:
+            families = list(text_string_to_metric_families(answer.read().decode()))
+        return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+
+    def complaints(self) -> list[str]:
+        """Return what it logged as error, or did not log as JSON at all."""
+        lines = self.log.read_text().splitlines()
+        return [line for line in lines if not line.startswith("{") or json.loads(line)["level"] == "ERROR"]
+
+
+def install_rights(cluster: Cluster, directory: Path) -> Path:
+    """Install the chart's roles, and return a kubeconfig of the operator's ServiceAccount."""
+    helm = str(cluster.binary("helm"))
+    version = json.loads(cluster.kubectl("version", "-o", "json"))["serverVersion"]["gitVersion"]
+    command = [helm, "template", "onceserve", str(CHART), "--namespace", NAMESPACE, "--kube-version", version]
+    rendered = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    kinds = {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}
+    rights = [each for each in yaml.safe_load_all(rendered) if each and each["kind"] in kinds]
+    cluster.kubectl("create", "namespace", NAMESPACE)
+    cluster.kubectl("apply", "--namespace", NAMESPACE, "-f", "-", stdin=yaml.safe_dump_all(rights))
+    token = cluster.kubectl("create", "token", SERVICE_ACCOUNT, "--namespace", NAMESPACE).strip()
+    config: dict[str, Any] = yaml.safe_load(cluster.kubeconfig.read_text())
+    config["users"] = [{"name": config["contexts"][0]["context"]["user"], "user": {"token": token}}]
+    path = directory / "operator.kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+@contextmanager
+def running_operator(
+    kubeconfig: Path, directory: Path, resync: float = 60.0, **extra: str
+) -> Iterator[OperatorProcess]:
+    """Have an operator for the duration of a block; it must end well and have had nothing to complain of."""
+    operator = OperatorProcess(kubeconfig, directory / "operator.log", resync, extra)
+    operator.start()
+    try:
+        yield operator
+    except BaseException:
+        print(operator.log.read_text())  # noqa: T201 - pytest shows it with the failure
+        operator.stop()
+        raise
+    assert operator.stop() == 0, operator.log.read_text()
+    assert operator.complaints() == []

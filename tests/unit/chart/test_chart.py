@@ -1,0 +1,199 @@
+import copy
+import json
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.helm import CHART, Helm, HelmError
+
+from onceserve_operator.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+Values = dict[str, Any]
+
+
+def nested(path: str, value: Any) -> Values:
+    for name in reversed(path.split(".")):
+        value = {name: value}
+    return dict(value)
+
+
+def by_kind(manifests: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [manifest for manifest in manifests if manifest["kind"] == kind]
+
+
+def test_lint_finds_nothing(helm: Helm) -> None:
+    helm("lint", "--strict", CHART)
+
+
+def test_the_chart_has_the_version_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["version"] == chart["appVersion"] == project["version"]
+
+
+def test_the_definition_is_the_generated_one_and_stays_on_uninstall(helm: Helm) -> None:
+    [rendered] = by_kind(helm.manifests({}), "CustomResourceDefinition")
+    source = yaml.safe_load((ROOT / "crds" / "modeldeployments.onceserve.dev.yaml").read_text())
+    assert (rendered["metadata"]["name"], rendered["spec"]) == (source["metadata"]["name"], source["spec"])
+    assert rendered["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+def test_the_definition_can_be_left_to_someone_else(helm: Helm) -> None:
+    assert not by_kind(helm.manifests(nested("crds.install", False)), "CustomResourceDefinition")
+
+
+def test_an_installation_for_namespaces_can_do_without_any_right_in_the_cluster(helm: Helm) -> None:
+    values = {"watchNamespaces": ["a", "b"], "crds": {"install": False}, "rbac": {"aggregate": False}}
+    manifests = helm.manifests(values)
+    assert all("namespace" in manifest["metadata"] for manifest in manifests)
+    assert [role["metadata"]["namespace"] for role in by_kind(manifests, "Role")] == ["a", "b"]
+
+
+def test_the_rights_are_the_same_in_the_cluster_and_in_namespaces(helm: Helm) -> None:
+    [role] = by_kind(helm.manifests({"watchNamespaces": ["a"]}), "Role")
+    everywhere = by_kind(helm.manifests({"rbac": {"aggregate": False}}), "ClusterRole")
+    assert [role["rules"]] == [each["rules"] for each in everywhere]
+
+
+def test_no_right_is_for_everything(helm: Helm) -> None:
+    for role in by_kind(helm.manifests({}), "ClusterRole"):
+        for rule in role["rules"]:
+            assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+            assert not {"secrets", "pods/exec", "roles", "clusterroles"} & set(rule["resources"])
+
+
+@pytest.mark.parametrize("release", ["onceserve", "a-onceserve-b", "prod", "x" * 53])
+def test_every_name_fits(helm: Helm, release: str) -> None:
+    for manifest in yaml.safe_load_all(helm.template({}, release=release)):
+        assert len(manifest["metadata"]["name"]) <= 63
+        assert all(len(value) <= 63 for value in manifest["metadata"]["labels"].values())
+
+
+# --- every value has an effect
+
+ANOTHER: dict[str, Any] = {
+    "nameOverride": "models",
+    "fullnameOverride": "models",
+    "image.operator.repository": "other/operator",
+    "image.operator.tag": "v2",
+    "image.server.repository": "other/server",
+    "image.server.tag": "v2",
+    "image.pullPolicy": "Always",
+    "imagePullSecrets": [{"name": "pull"}],
+    "watchNamespaces": ["team"],
+    "crds.install": False,
+    "rbac.create": False,
+    "rbac.aggregate": False,
+    "serviceAccount.create": False,
+    "serviceAccount.name": "identity",
+    "serviceAccount.annotations": {"a": "b"},
+    "operator.logLevel": "debug",
+    "operator.resync": 5,
+    "operator.resources.requests": {"cpu": 2},
+    "operator.resources.limits": {"memory": "2Gi"},
+    "operator.podAnnotations": {"a": "b"},
+    "operator.podLabels": {"a": "b"},
+    "operator.nodeSelector": {"a": "b"},
+    "operator.tolerations": [{"operator": "Exists"}],
+    "operator.affinity": {"podAffinity": {}},
+    "operator.priorityClassName": "high",
+}
+
+
+def leaves(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, field in schema["properties"].items():
+        if "default" in field:
+            yield prefix + name
+        else:
+            yield from leaves(field, f"{prefix}{name}.")
+
+
+def objects(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    resolved = definitions[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    if resolved["type"] == "object":
+        yield resolved
+    for inner in [*resolved.get("properties", {}).values(), *([resolved["items"]] if "items" in resolved else [])]:
+        yield from objects(inner, definitions)
+
+
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+
+
+def test_every_value_is_tried() -> None:
+    assert list(leaves(SCHEMA)) == list(ANOTHER)
+
+
+@pytest.mark.parametrize(("path", "value"), ANOTHER.items())
+def test_every_value_has_an_effect(helm: Helm, path: str, value: Any) -> None:
+    assert helm.template(nested(path, value)) != helm.template({})
+
+
+# --- the schema
+
+
+def test_the_schema_leaves_no_object_open() -> None:
+    open_objects = [each for each in objects(SCHEMA, SCHEMA["definitions"]) if "additionalProperties" not in each]
+    # What follows is Kubernetes' own and checked by the API server.
+    affinity = SCHEMA["properties"]["operator"]["properties"]["affinity"]["properties"]
+    assert open_objects == list(affinity.values())
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"replicas": 2}, "'replicas'"),
+        (nested("image.operator.digest", "x"), "'digest'"),
+        (nested("image.operator.repository", ""), "/image/operator/repository"),
+        (nested("image.server.tag", "a b"), "/image/server/tag"),
+        (nested("image.pullPolicy", "Sometimes"), "/image/pullPolicy"),
+        ({"imagePullSecrets": ["mirror"]}, "/imagePullSecrets/0"),
+        ({"watchNamespaces": "team"}, "/watchNamespaces"),
+        ({"watchNamespaces": ["Team"]}, "/watchNamespaces/0"),
+        ({"watchNamespaces": ["a", "a"]}, "/watchNamespaces"),
+        (nested("crds.install", "yes"), "/crds/install"),
+        (nested("serviceAccount.annotations", {"a": 1}), "/serviceAccount/annotations/a"),
+        (nested("operator.logLevel", "loud"), "/operator/logLevel"),
+        (nested("operator.resync", 601), "/operator/resync"),
+        (nested("operator.resync", "30s"), "/operator/resync"),
+        (nested("operator.resources.request", {}), "'request'"),
+        (nested("operator.tolerations", [{"keys": "a"}]), "'keys'"),
+    ],
+    ids=str,
+)
+def test_a_wrong_value_is_refused_by_name(helm: Helm, values: Values, named: str) -> None:
+    with pytest.raises(HelmError) as refusal:
+        helm.template(values)
+    assert named in str(refusal.value)
+
+
+# --- the pod
+
+
+@pytest.fixture(scope="session")
+def pod(helm: Helm) -> dict[str, Any]:
+    [deployment] = by_kind(helm.manifests({"watchNamespaces": ["a", "b"]}), "Deployment")
+    return copy.deepcopy(deployment["spec"]["template"]["spec"])
+
+
+def test_the_operator_reads_the_settings_that_the_chart_writes(
+    pod: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [container] = pod["containers"]
+    for variable in container["env"]:
+        monkeypatch.setenv(variable["name"], variable["value"])
+    settings = Settings()
+    assert settings == Settings(server_image="onceserve/server:0.1.0", namespaces=("a", "b"))
+    assert settings.model_fields_set == {"server_image", "namespaces", "log_level", "resync"}
+
+
+def test_probes_ask_the_port_that_the_operator_serves(pod: dict[str, Any]) -> None:
+    [container] = pod["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    settings = Settings(server_image="any")
+    assert ports == {"health": settings.health_port, "metrics": settings.metrics_port}
+    probes = [container[probe]["httpGet"] for probe in ("livenessProbe", "readinessProbe")]
+    assert probes == [{"path": "/healthz", "port": "health"}] * 2
