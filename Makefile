@@ -26,11 +26,11 @@ setup: $(STAMP) ## install uv and the Python packages of uv.lock into .venv
 
 .PHONY: demo
 demo: setup ## serve a model on a real cluster made here (or CONTEXT=… an existing one)
-	@$(RUN) python -m demo up $(if $(CONTEXT),--context $(CONTEXT))
+	@$(RUN) python -m demo up $(if $(CONTEXT),--context $(CONTEXT)) $(if $(IMAGES),--images $(IMAGES))
 
 .PHONY: demo-down
 demo-down: setup ## remove all that `make demo` made
-	@$(RUN) python -m demo down $(if $(CONTEXT),--context $(CONTEXT))
+	@$(RUN) python -m demo down $(if $(CONTEXT),--context $(CONTEXT)) $(if $(IMAGES),--images $(IMAGES))
 
 .PHONY: test
 test: lint unit contract integration e2e ## everything that CI runs

@@ -1,10 +1,10 @@
 """Options and fixtures of all tests."""
 
 import pytest
-from support.golden import Golden
-from support.helm import Helm
 
 from devcluster import binaries
+from support.golden import Golden
+from support.helm import Helm
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

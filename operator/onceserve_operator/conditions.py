@@ -4,7 +4,7 @@ Every judgement is a (reason, message) pair; the same pair stands in the conditi
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from onceserve_operator import quantities
@@ -51,7 +51,7 @@ def judge(
     observed: Observed, spec: ModelDeploymentSpec, step: Step, refusals: tuple[Problem, ...]
 ) -> tuple[Finding, ...]:
     """Return the findings about a spec that was accepted; `refusals` are writes that the API server did not take."""
-    problem = _gravest((*refusals, *_problems(observed, step)))
+    problem = _gravest((*refusals, *_problems(observed, spec, step)))
     return (
         Finding(SPEC_ACCEPTED, TRUE, ACCEPTED, "The spec is valid"),
         _model_loaded(observed, spec, step),
@@ -73,15 +73,17 @@ def reject(message: str) -> tuple[Finding, ...]:
     )
 
 
-def _problems(observed: Observed, step: Step) -> tuple[Problem, ...]:
-    pods = _counted(pod.problem for pod in observed.pods if pod.revision == step.target.name and pod.problem)
-    deployment = observed.deployment_problems.get(step.target.name)
-    return (*pods, deployment) if deployment else pods
+def _problems(observed: Observed, spec: ModelDeploymentSpec, step: Step) -> tuple[Problem, ...]:
+    pods = (pod.problem for pod in observed.pods if pod.revision == step.target.name)
+    problems = (*pods, observed.deployment_problems.get(step.target.name))
+    return tuple(_naming(problem, spec.model.uri) for problem in problems if problem)
 
 
-def _counted(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """Return each different problem once: three pods that miss the same file have one problem."""
-    return tuple(dict.fromkeys(problems))
+def _naming(problem: Problem, uri: str) -> Problem:
+    """Return the problem with the model's URI in it, where the server knows the model as a mounted file."""
+    if not problem.about_model or not uri.startswith("configmap://"):
+        return problem
+    return replace(problem, message=f"{uri}: {problem.message}")
 
 
 def _gravest(problems: tuple[Problem, ...]) -> Problem | None:
@@ -90,7 +92,7 @@ def _gravest(problems: tuple[Problem, ...]) -> Problem | None:
 
 def _model_loaded(observed: Observed, spec: ModelDeploymentSpec, step: Step) -> Finding:
     target = step.target
-    failed = _gravest(tuple(problem for problem in _problems(observed, step) if problem.about_model))
+    failed = _gravest(tuple(problem for problem in _problems(observed, spec, step) if problem.about_model))
     if failed:
         return Finding(MODEL_LOADED, FALSE, failed.reason, failed.message)
     if ready := observed.ready_pods(target.name):

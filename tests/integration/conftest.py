@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 from kubernetes.config import new_client_from_config
-from support.api_server import Api
 
 from devcluster.cluster import Cluster, control_plane
+from support.api_server import Api
 
 CRD = Path(__file__).parents[2] / "crds" / "modeldeployments.onceserve.dev.yaml"
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
-from support.helm import CHART, Helm, HelmError
-from support.modeldeployments import MINIMAL, deployment
 
 from devcluster.cluster import Cluster, control_plane
 from devcluster.errors import ClusterError
 from devcluster.wait import wait_until
+from support.helm import CHART, Helm, HelmError
+from support.modeldeployments import MINIMAL, deployment
 
 NAMESPACE = "onceserve"
 CRD = "modeldeployments.onceserve.dev"

@@ -4,6 +4,9 @@ import re
 
 import pytest
 import yaml
+
+from devcluster.cluster import Cluster
+from onceserve_operator.api.v1alpha1 import API_VERSION, GROUP, KIND, ModelDeploymentSpec
 from support.api_server import Api
 from support.modeldeployments import (
     COMPLETE,
@@ -16,9 +19,6 @@ from support.modeldeployments import (
     fields_of,
     merged,
 )
-
-from devcluster.cluster import Cluster
-from onceserve_operator.api.v1alpha1 import API_VERSION, GROUP, KIND, ModelDeploymentSpec
 
 pytestmark = pytest.mark.usefixtures("definition")
 

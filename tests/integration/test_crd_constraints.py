@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+
 from support.api_server import Api
 from support.modeldeployments import COMPLETE, SPEC_SCHEMA, Object, collection, deployment, fields_of
 

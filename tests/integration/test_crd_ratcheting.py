@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.api_server import Answer, Api
-from support.modeldeployments import Object, collection, condition, deployment
 
 from devcluster.wait import wait_until
 from onceserve_operator.api.v1alpha1 import PLURAL, VERSION
+from support.api_server import Answer, Api
+from support.modeldeployments import Object, collection, condition, deployment
 
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 OLD_GROUP = "ratchet.example.com"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
+
 from support.api_server import Api
 from support.modeldeployments import MINIMAL, SCHEMA, Object, collection, deployment, merged
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
+
+from devcluster.cluster import Cluster
+from onceserve_contract.termination import Failure, FailureReason
 from support.api_server import Api
 from support.modeldeployments import collection, deployment
 from support.operator_process import IMAGE, USER, OperatorProcess, install_rights, running_operator
 from support.rollouts import OWNED, Deployed
 from support.waiting import eventually, steadily
-
-from devcluster.cluster import Cluster
-from onceserve_contract.termination import Failure, FailureReason
 
 SPEC: dict[str, Any] = {"replicas": 3, "model": {"uri": "https://models.example/a.onnx"}}
 OTHER_MODEL = {"model": {"uri": "https://models.example/b.onnx"}}

@@ -129,7 +129,7 @@ def running_operator(
     try:
         yield operator
     except BaseException:
-        print(operator.log.read_text())  # noqa: T201 - pytest shows it with the failure
+        print(operator.log.read_text())
         operator.stop()
         raise
     assert operator.stop() == 0, operator.log.read_text()

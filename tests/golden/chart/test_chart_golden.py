@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from support.golden import Golden
 from support.helm import Helm
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from support.helm import CHART, Helm, HelmError
 
 from onceserve_operator.settings import Settings
+from support.helm import CHART, Helm, HelmError
 
 ROOT = Path(__file__).parents[3]
 Values = dict[str, Any]

@@ -1,13 +1,13 @@
 import pytest
-from support.worlds import World
 
 from onceserve_contract.termination import Failure, FailureReason
 from onceserve_operator.conditions import floor
 from onceserve_operator.domain import Problem
+from support.worlds import World
 
 SPEC = {"replicas": 3, "model": {"uri": "https://models.example/a.onnx"}}
 MISSING = Failure(FailureReason.NOT_FOUND, "https://models.example/a.onnx: the host says 404")
-UNREACHABLE = Failure(FailureReason.UNREACHABLE, "models.example: connection refused")
+UNREACHABLE = Failure(FailureReason.UNREACHABLE, "https://models.example/a.onnx: connection refused")
 
 
 def new_world(**spec: object) -> tuple[World, str]:
@@ -174,3 +174,11 @@ def test_losing_what_was_ready_is_a_warning() -> None:
     world.pods(revision, starting=3)
     world.reconcile()
     assert (world.events[-1].reason, world.events[-1].warning) == ("PodsNotReady", True)
+
+
+def test_a_message_that_does_not_name_the_model_gets_its_uri() -> None:
+    world, revision = new_world(model={"uri": "configmap://models/risk.onnx"})
+    world.pods(revision, failed=[Failure(FailureReason.NOT_FOUND, "there is no file /models/risk.onnx")])
+    world.reconcile()
+    message = "configmap://models/risk.onnx: there is no file /models/risk.onnx"
+    assert (world.condition("ModelLoaded")["message"], world.condition("Ready")["message"]) == (message, message)

@@ -1,8 +1,8 @@
 import pytest
-from support.worlds import World
 
 from onceserve_operator import plan
 from onceserve_operator.errors import InvalidSpecError
+from support.worlds import World
 
 
 def test_a_spec_of_another_release_is_refused_field_by_field() -> None:

@@ -1,8 +1,7 @@
-from support.worlds import World
-
 from onceserve_contract.termination import Failure, FailureReason
 from onceserve_operator import rollout
 from onceserve_operator.kube import kinds
+from support.worlds import World
 
 MODEL = {"uri": "https://models.example/a.onnx"}
 RESOURCE = {

@@ -1,8 +1,9 @@
 from pathlib import Path
 
 import pytest
-from hack import generate
-from hack.generate import GENERATED, ROOT, check, drift, write
+
+import generate
+from generate import GENERATED, ROOT, check, drift, write
 
 ONE = {"folder/file.txt": lambda: "new\n"}
 

@@ -2,8 +2,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hack.generate import to_yaml
 
+from generate import to_yaml
 from onceserve_operator.api.schema import CRD_NAME, custom_resource_definition, openapi_schema, structural
 from onceserve_operator.api.v1alpha1 import ModelDeploymentSpec
 

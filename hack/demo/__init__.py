@@ -1,0 +1,1 @@
+"""The demo: a model served on a real cluster, from one command."""

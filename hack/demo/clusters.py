@@ -1,0 +1,125 @@
+"""Where the demo runs: a cluster made here, or one that a person has."""
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import images
+from demo.steps import step
+from devcluster.cluster import Cluster
+from devcluster.errors import ClusterError
+
+NODES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The programs that a person would use, bound to the cluster."""
+
+    kubectl: list[str]
+    helm: list[str]
+    environment: dict[str, str]
+    """What to export to use them by hand."""
+
+
+class Target(Protocol):
+    """A cluster to show the demo on."""
+
+    def start(self) -> None:
+        """Have the cluster run."""
+
+    def provide_images(self) -> dict[str, str]:
+        """Have the images where nodes find them; return the chart's values for them."""
+
+    def tools(self) -> Tools:
+        """Return the programs for it."""
+
+    def remove(self) -> bool:
+        """Remove the cluster; False where it is not ours to remove."""
+
+
+class Own:
+    """A cluster of real nodes on this machine."""
+
+    def __init__(self) -> None:
+        self._cluster = Cluster("demo")
+
+    def start(self) -> None:
+        """Bring up the cluster, or find it up."""
+        with step(f"Kubernetes with {NODES} nodes (the first time its programs are compiled, some 10 minutes)"):
+            self._cluster.up(NODES)
+
+    def provide_images(self) -> dict[str, str]:
+        """Build both images and import them into every node."""
+        with step("images of operator and server (the first time some 2 minutes)"):
+            archives = images.build()
+        with step("images into the nodes"):
+            self._cluster.load_images(archives)
+        return {}
+
+    def tools(self) -> Tools:
+        """Return kubectl and helm of the cluster's own release."""
+        kubectl, helm = self._cluster.binary("kubectl"), self._cluster.binary("helm")
+        config = f"--kubeconfig={self._cluster.kubeconfig}"
+        path = f"{kubectl.parent}:{helm.parent}:$PATH"
+        environment = {"KUBECONFIG": str(self._cluster.kubeconfig), "PATH": path}
+        return Tools([str(kubectl), config], [str(helm), config], environment)
+
+    def remove(self) -> bool:
+        """Remove it without a trace."""
+        self._cluster.down()
+        return True
+
+
+class Existing:
+    """A cluster that a person has, by its context; only what the demo installed in it is ever removed."""
+
+    def __init__(self, context: str, registry: str | None) -> None:
+        self._context = context
+        self._registry = registry
+
+    def start(self) -> None:
+        """Make sure that the cluster answers."""
+        with step(f"cluster of context {self._context}"):
+            subprocess.run([*self.tools().kubectl, "version"], check=True, capture_output=True, text=True)
+
+    def provide_images(self) -> dict[str, str]:
+        """Load the images where the kind of cluster has a way; else take them from the registry that is given."""
+        if self._registry:
+            return {f"image.{half}.repository": f"{self._registry}/{half}" for half in ("operator", "server")}
+        commands = self._loading_commands()
+        with step("images of operator and server"):
+            archives = images.build()
+        with step(f"images into {self._context}"):
+            for archive in archives:
+                subprocess.run([*commands, str(archive)], check=True, capture_output=True, text=True)
+        return {}
+
+    def _loading_commands(self) -> list[str]:
+        if self._context.startswith("kind-"):
+            return ["kind", "load", "image-archive", f"--name={self._context.removeprefix('kind-')}"]
+        if self._context.startswith("minikube"):
+            return ["minikube", f"--profile={self._context}", "image", "load"]
+        raise ClusterError(
+            f"nodes of {self._context} cannot be given images from here: push both to a registry that they reach and"
+            f" say make demo CONTEXT={self._context} IMAGES=REGISTRY/PREFIX (for PREFIX/operator and PREFIX/server)"
+        )
+
+    @cached_property
+    def _programs(self) -> tuple[str, str]:
+        found = {name: shutil.which(name) for name in ("kubectl", "helm")}
+        missing = [name for name, path in found.items() if path is None]
+        if missing:
+            raise ClusterError(f"an existing cluster is used by {' and '.join(missing)}: not on the PATH")
+        return str(found["kubectl"]), str(found["helm"])
+
+    def tools(self) -> Tools:
+        """Return the person's own programs."""
+        kubectl, helm = self._programs
+        return Tools([kubectl, f"--context={self._context}"], [helm, f"--kube-context={self._context}"], {})
+
+    def remove(self) -> bool:
+        """Leave the cluster alone."""
+        return False

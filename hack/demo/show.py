@@ -1,0 +1,177 @@
+"""What the demo does, step by step, with the commands that a person would use."""
+
+import json
+import shlex
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from demo.clusters import Target, Tools
+from demo.steps import BOLD, RESET, indent, say, step
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "breast-cancer"
+SYSTEM, NAMESPACE, NAME = "onceserve-system", "onceserve-demo", "breast-cancer"
+CLIENT = "client"
+
+
+def show(target: Target) -> None:
+    """Install, serve, ask, and tell what to try next."""
+    target.start()
+    values = target.provide_images()
+    tools = target.tools()
+    with step("helm install onceserve"):
+        install(tools, values)
+    with step(f"kubectl apply -f {(EXAMPLE / 'modeldeployment.yaml').relative_to(ROOT)}, until it is Ready"):
+        serve(tools)
+    with step("what runs where"):
+        look(tools)
+    with step(f"the test set through the Service, http://{NAME}.{NAMESPACE}.svc"):
+        ask(tools)
+    say(next_commands(tools))
+
+
+def clean(target: Target) -> None:
+    """Remove what `show` made."""
+    with step("removing the demo"):
+        if target.remove():
+            return
+        tools = target.tools()
+        kubectl(tools, "delete", "namespace", NAMESPACE, "--ignore-not-found")
+        helm(tools, "uninstall", "onceserve", "--namespace", SYSTEM, "--ignore-not-found", "--wait")
+        kubectl(tools, "delete", "namespace", SYSTEM, "--ignore-not-found")
+    say("  The definition stays, as after any `helm uninstall`: kubectl delete crd modeldeployments.onceserve.dev")
+
+
+def install(tools: Tools, values: dict[str, str]) -> None:
+    """Install or upgrade the operator."""
+    flags = [flag for name, value in values.items() for flag in ("--set", f"{name}={value}")]
+    chart = str(ROOT / "charts" / "onceserve")
+    where = ["--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout=3m"]
+    indent(helm(tools, "upgrade", "--install", "onceserve", chart, *where, *flags).split("\n\n")[0])
+
+
+def serve(tools: Tools) -> None:
+    """Apply the example and wait until it serves."""
+    apply(tools, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    apply_files(tools, NAME, EXAMPLE / "model.onnx")
+    indent(kubectl(tools, "apply", "-n", NAMESPACE, "-f", str(EXAMPLE / "modeldeployment.yaml")))
+    start = time.monotonic()
+    kubectl(tools, "wait", "-n", NAMESPACE, f"mdep/{NAME}", "--for=condition=Ready", "--timeout=3m")
+    kubectl(tools, "wait", "-n", NAMESPACE, f"mdep/{NAME}", "--for=condition=Reconciling=False", "--timeout=3m")
+    say(f"  from apply to Ready with all replicas: {time.monotonic() - start:.1f} s")
+
+
+def look(tools: Tools) -> None:
+    """Show the resource, its pods and their nodes."""
+    indent(kubectl(tools, "get", "mdep", "-n", NAMESPACE))
+    say("")
+    columns = "POD:.metadata.name,STATUS:.status.phase,NODE:.spec.nodeName,IP:.status.podIP"
+    selector = f"onceserve.dev/modeldeployment={NAME}"
+    indent(kubectl(tools, "get", "pods", "-n", NAMESPACE, "-l", selector, "-o", f"custom-columns={columns}"))
+
+
+def ask(tools: Tools) -> None:
+    """Run the example's client as a pod of the cluster, which reaches the model as any application would."""
+    apply_files(tools, CLIENT, EXAMPLE / "client.py", EXAMPLE / "test-set.json")
+    kubectl(tools, "delete", "job", CLIENT, "-n", NAMESPACE, "--ignore-not-found", "--wait")
+    apply(tools, client_job(server_image(tools)))
+    outcome = wait_for_job(tools)
+    indent(kubectl(tools, "logs", "-n", NAMESPACE, f"job/{CLIENT}"))
+    if outcome != "Complete":
+        raise subprocess.CalledProcessError(1, ["client"], stderr="the client failed; its words are above")
+
+
+def server_image(tools: Tools) -> str:
+    """Return the server's image, which carries a Python for the client too."""
+    path = "{.items[0].spec.containers[0].image}"
+    return kubectl(
+        tools, "get", "pods", "-n", NAMESPACE, "-l", f"onceserve.dev/modeldeployment={NAME}", "-o", f"jsonpath={path}"
+    )
+
+
+def client_job(image: str) -> dict[str, Any]:
+    """Return the Job that asks."""
+    container = {
+        "name": CLIENT,
+        "image": image,
+        "command": ["/opt/onceserve/bin/python", "/client/client.py", f"http://{NAME}.{NAMESPACE}.svc"],
+        "volumeMounts": [{"name": CLIENT, "mountPath": "/client"}],
+        "securityContext": {
+            "readOnlyRootFilesystem": True,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    pod = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+        "volumes": [{"name": CLIENT, "configMap": {"name": CLIENT}}],
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": CLIENT, "namespace": NAMESPACE},
+        "spec": {"backoffLimit": 0, "activeDeadlineSeconds": 120, "template": {"spec": pod}},
+    }
+
+
+def wait_for_job(tools: Tools) -> str:
+    """Return how the Job ended: Complete or Failed."""
+    while True:
+        job = json.loads(kubectl(tools, "get", "job", CLIENT, "-n", NAMESPACE, "-o", "json"))
+        ends = [each["type"] for each in job.get("status", {}).get("conditions", []) if each["status"] == "True"]
+        if ended := {"Complete", "Failed"}.intersection(ends):
+            return ended.pop()
+        time.sleep(0.3)
+
+
+def apply_files(tools: Tools, name: str, *files: Path) -> None:
+    """Have a ConfigMap of these files."""
+    sources = [f"--from-file={file}" for file in files]
+    manifest = kubectl(tools, "create", "configmap", name, "-n", NAMESPACE, *sources, "--dry-run=client", "-o", "json")
+    apply(tools, json.loads(manifest))
+
+
+def apply(tools: Tools, manifest: dict[str, Any]) -> None:
+    """Have an object as it is given."""
+    run([*tools.kubectl, "apply", "--server-side", "--field-manager=demo", "-f", "-"], stdin=json.dumps(manifest))
+
+
+def next_commands(tools: Tools) -> str:
+    """Return what to try next, ready to be pasted."""
+    exports = "".join(f'  export {name}="{value}"\n' for name, value in tools.environment.items())
+    kubectl_words = "kubectl" if tools.environment else shlex.join(tools.kubectl)
+    k = f"  {kubectl_words} -n {NAMESPACE}"
+    return f"""
+{BOLD}Now try{RESET}
+{exports}
+{k} get mdep,pods -o wide
+{k} describe mdep {NAME}
+{k} scale mdep/{NAME} --replicas=5
+{k} delete pod -l onceserve.dev/modeldeployment={NAME} --wait=false   # they come back
+{k} port-forward svc/{NAME} 8080:80 &                 # then open http://localhost:8080
+  python3 examples/breast-cancer/client.py http://localhost:8080
+{k} patch mdep {NAME} --type=merge -p '{{"spec":{{"model":{{"sha256":"{"0" * 64}"}}}}}}'
+{k} get mdep {NAME} -o wide                        # the bad model is refused; the old one goes on serving
+
+  make demo-down                                      # removes everything
+"""
+
+
+def kubectl(tools: Tools, *arguments: str) -> str:
+    """Run kubectl; return its output."""
+    return run([*tools.kubectl, *arguments])
+
+
+def helm(tools: Tools, *arguments: str) -> str:
+    """Run helm; return its output."""
+    return run([*tools.helm, *arguments])
+
+
+def run(command: list[str], stdin: str | None = None) -> str:
+    """Run a program; return its output. Raises CalledProcessError with its complaint."""
+    return subprocess.run(command, input=stdin, check=True, capture_output=True, text=True).stdout
