@@ -9,8 +9,6 @@ from typing import Any
 import yaml
 
 CHART = Path(__file__).parents[2] / "charts" / "onceserve"
-KUBERNETES = "1.36.0"
-"""Where no cluster is asked, Helm has to be told what the chart is rendered for."""
 
 
 class HelmError(Exception):
@@ -43,9 +41,7 @@ class Helm:
 
     def template(self, values: dict[str, Any], *flags: str, release: str = "onceserve") -> str:
         """Return the rendered manifests."""
-        return self(
-            "template", release, CHART, "--namespace", "onceserve", "--kube-version", KUBERNETES, *flags, values=values
-        )
+        return self("template", release, CHART, "--namespace", "onceserve", *flags, values=values)
 
     def manifests(self, values: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the rendered manifests as data."""

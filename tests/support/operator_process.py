@@ -104,8 +104,7 @@ class OperatorProcess:
 def install_rights(cluster: Cluster, directory: Path) -> Path:
     """Install the chart's roles, and return a kubeconfig of the operator's ServiceAccount."""
     helm = str(cluster.binary("helm"))
-    version = json.loads(cluster.kubectl("version", "-o", "json"))["serverVersion"]["gitVersion"]
-    command = [helm, "template", "onceserve", str(CHART), "--namespace", NAMESPACE, "--kube-version", version]
+    command = [helm, "template", "onceserve", str(CHART), "--namespace", NAMESPACE]
     rendered = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     kinds = {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}
     rights = [each for each in yaml.safe_load_all(rendered) if each and each["kind"] in kinds]
