@@ -1,0 +1,1 @@
+"""The HTTP edge: what the domain says, in HTTP's terms."""

@@ -1,0 +1,1 @@
+"""Wire forms of tensors; pure functions."""

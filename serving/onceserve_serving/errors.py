@@ -1,0 +1,46 @@
+"""What can go wrong, in the words of the domain; `api.problems` translates to HTTP."""
+
+from onceserve_contract.termination import FailureReason
+
+
+class OnceServeError(Exception):
+    """An error whose text is written for the person who has to act on it."""
+
+
+class InvalidSettingsError(OnceServeError):
+    """The server was configured in a way that it cannot act on."""
+
+
+class ModelUnavailableError(OnceServeError):
+    """The model could not be fetched, verified or loaded; `reason` is the contract's word for why."""
+
+    def __init__(self, reason: FailureReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class InvalidRequestError(OnceServeError):
+    """The request does not fit the protocol or the model's signature."""
+
+
+class UnknownModelError(OnceServeError):
+    """The request names a model or a version that is not served here."""
+
+
+class NotReadyError(OnceServeError):
+    """The model does not answer yet, or not any more."""
+
+
+class ExecutionFailedError(OnceServeError):
+    """The model failed on a request that fits its signature."""
+
+
+class UnrepresentableOutputError(OnceServeError):
+    """The model answered with values that the asked-for encoding does not have."""
+
+
+def too_large(max_bytes: int) -> ModelUnavailableError:
+    """Return the error for a model above the limit."""
+    return ModelUnavailableError(
+        FailureReason.LOAD_FAILED, f"the model has more than {max_bytes} bytes (max-model-bytes)"
+    )

@@ -1,0 +1,112 @@
+"""The real server process, started and stopped by tests."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from onceserve_contract.environment import PREFIX
+
+T = TypeVar("T")
+COMMAND = str(Path(sys.executable).with_name("onceserve"))
+
+
+def until(look: Callable[[], T | None], what: str, seconds: float = 20) -> T:
+    """Return the first thing that `look` finds, or fail."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = look()
+        if found:
+            return found
+        time.sleep(0.005)
+    raise AssertionError(f"{what}: not within {seconds} s")
+
+
+class Server:
+    """One `onceserve serve` on a free loopback port; its log goes to a file in `home`, where its HOME is as well."""
+
+    def __init__(self, home: Path, *arguments: str, **environment: str) -> None:
+        self.home = home
+        self.termination_log = home / "termination-log"
+        self._log = home / "log"
+        (home / "empty").mkdir()
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [COMMAND, "serve", "--host", "127.0.0.1", "--port", "0", *arguments],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                cwd=home / "empty",
+                env=self._environment(environment),
+            )
+
+    def _environment(self, more: dict[str, str]) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+        inherited = {name: value for name, value in inherited.items() if not name.startswith(PREFIX) and name != "HOME"}
+        return inherited | {PREFIX + "TERMINATION_LOG": str(self.termination_log)} | more
+
+    def log(self) -> str:
+        """Return what the server has written to its standard streams."""
+        return self._log.read_text(encoding="utf-8")
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the log's records."""
+        return [json.loads(line) for line in self.log().splitlines(keepends=True) if line.endswith("\n")]
+
+    def url(self) -> str:
+        """Return the server's address once it listens."""
+        return f"http://127.0.0.1:{self.port()}"
+
+    def port(self) -> int:
+        """Return the server's port once it listens."""
+        return until(self._port, "listening")
+
+    def ready(self) -> "Server":
+        """Wait until the server is ready."""
+        until(lambda: any("ready at" in one["message"] for one in self._alive()), "ready")
+        return self
+
+    def _alive(self) -> list[dict[str, Any]]:
+        assert self.process.poll() is None, self.log()
+        return self.records()
+
+    def _port(self) -> int | None:
+        return next((one["port"] for one in self._alive() if "port" in one), None)
+
+    def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send the process a signal."""
+        self.process.send_signal(number)
+
+    def wait(self, seconds: float = 20) -> int:
+        """Return the exit code."""
+        return self.process.wait(seconds)
+
+    def stop(self) -> None:
+        """End the process, if it still runs."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+
+    def termination(self) -> dict[str, str]:
+        """Return the termination message."""
+        message: dict[str, str] = json.loads(self.termination_log.read_text(encoding="utf-8"))
+        return message
+
+
+def client(server: Server) -> Iterator[httpx.Client]:
+    """Yield a client of the server."""
+    with httpx.Client(base_url=server.url(), timeout=20, trust_env=False) as one:
+        yield one
+
+
+def row(name: str, datatype: str, data: list[Any], shape: list[int] | None = None) -> dict[str, Any]:
+    """Return a request of one input."""
+    tensor = {"name": name, "datatype": datatype, "shape": shape or [len(data)], "data": data}
+    return {"inputs": [tensor]}
