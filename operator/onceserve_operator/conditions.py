@@ -80,10 +80,11 @@ def _problems(observed: Observed, spec: ModelDeploymentSpec, step: Step) -> tupl
 
 
 def _naming(problem: Problem, uri: str) -> Problem:
-    """Return the problem with the model's URI in it, where the server knows the model as a mounted file."""
-    if not problem.about_model or not uri.startswith("configmap://"):
+    """Return the problem with the model's URI in it, less its query, which may be a signature."""
+    shown = uri.partition("?")[0]
+    if not problem.about_model or shown in problem.message:
         return problem
-    return replace(problem, message=f"{uri}: {problem.message}")
+    return replace(problem, message=f"{shown}: {problem.message}")
 
 
 def _gravest(problems: tuple[Problem, ...]) -> Problem | None:
@@ -215,5 +216,5 @@ def _is_news(finding: Finding, before: Condition | None) -> bool:
 
 
 def _is_warning(finding: Finding, before: Condition | None) -> bool:
-    lost = before is not None and before.status is TRUE
+    lost = before is not None and before.status is TRUE and finding.reason == PODS_NOT_READY
     return finding.status is FALSE and (lost or finding.reason not in _EXPECTED)

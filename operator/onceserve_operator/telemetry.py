@@ -53,5 +53,6 @@ def configure_logging(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # kopf tells of every event that it passes on.
-    logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLogger().level))
+    # One tells of every event that it passes on, the other of every probe.
+    for talkative in ("kopf", "aiohttp.access"):
+        logging.getLogger(talkative).setLevel(max(logging.WARNING, logging.getLogger().level))

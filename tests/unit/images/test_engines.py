@@ -99,7 +99,8 @@ def test_a_missing_program_is_asked_for_by_its_package(monkeypatch: pytest.Monke
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.setattr("os.geteuid", lambda: 0)
     assert not preflight.can_use_buildah()
-    with pytest.raises(ImageError, match="install buildah and mmdebstrap"):
+    monkeypatch.setitem(preflight.EVIDENCE, "debian-archive-keyring", "/nonexistent")
+    with pytest.raises(ImageError, match="install buildah, debian-archive-keyring, gpg, mmdebstrap"):
         preflight.install_packages()
 
 

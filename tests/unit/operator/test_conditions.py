@@ -176,9 +176,25 @@ def test_losing_what_was_ready_is_a_warning() -> None:
     assert (world.events[-1].reason, world.events[-1].warning) == ("PodsNotReady", True)
 
 
-def test_a_message_that_does_not_name_the_model_gets_its_uri() -> None:
-    world, revision = new_world(model={"uri": "configmap://models/risk.onnx"})
-    world.pods(revision, failed=[Failure(FailureReason.NOT_FOUND, "there is no file /models/risk.onnx")])
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("configmap://models/risk.onnx", "configmap://models/risk.onnx"),
+        ("https://models.example/risk.onnx?signature=secret", "https://models.example/risk.onnx"),
+    ],
+)
+def test_a_message_that_does_not_name_the_model_gets_its_uri(uri: str, shown: str) -> None:
+    world, revision = new_world(model={"uri": uri})
+    world.pods(revision, failed=[Failure(FailureReason.LOAD_FAILED, "onnxruntime refuses it")])
     world.reconcile()
-    message = "configmap://models/risk.onnx: there is no file /models/risk.onnx"
+    message = f"{shown}: onnxruntime refuses it"
     assert (world.condition("ModelLoaded")["message"], world.condition("Ready")["message"]) == (message, message)
+
+
+def test_a_rollout_that_starts_is_no_warning() -> None:
+    world, revision = new_world()
+    world.pods(revision, ready=3)
+    world.reconcile()
+    world.change(model={"uri": "https://models.example/b.onnx"})
+    world.reconcile()
+    assert (world.events[-1].reason, world.events[-1].warning) == ("Starting", False)
