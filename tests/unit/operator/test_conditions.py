@@ -80,11 +80,11 @@ def test_a_failing_update_says_what_goes_on_serving() -> None:
     world.reconcile()
     world.change(model={"uri": "https://models.example/b.onnx"})
     second = world.reconcile().step.target.name
-    world.pods(second, failed=[MISSING])
+    world.pods(second, failed=[Failure(FailureReason.NOT_FOUND, "https://models.example/b.onnx answers 404")])
     world.reconcile()
     ready = world.condition("Ready")
     assert (ready["status"], ready["reason"]) == ("False", "NotFound")
-    assert ready["message"] == f"{MISSING.message} ({first} goes on serving)"
+    assert ready["message"] == f"https://models.example/b.onnx answers 404 ({first} goes on serving)"
     assert world.condition("Available")["status"] == "True"
 
 
