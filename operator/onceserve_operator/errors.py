@@ -7,3 +7,7 @@ class OperatorError(Exception):
 
 class InvalidSpecError(OperatorError):
     """The spec does not have the form that this release reads."""
+
+
+class NoClusterError(OperatorError):
+    """There is no API server to talk to."""

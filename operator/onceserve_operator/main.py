@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from onceserve_operator import handlers, telemetry
 from onceserve_operator.domain import Key, Manifest
+from onceserve_operator.errors import NoClusterError
 from onceserve_operator.kube import kinds
 from onceserve_operator.kube.cache import Cache
 from onceserve_operator.kube.client import Client, connect, explain
@@ -34,7 +35,11 @@ def main() -> None:
             print(f"ONCESERVE_OPERATOR_{name}: {fault['msg']}", file=sys.stderr)  # noqa: T201 - before logging exists
         sys.exit(2)
     telemetry.configure_logging(settings.log_level)
-    asyncio.run(run(settings))
+    try:
+        asyncio.run(run(settings))
+    except NoClusterError as error:
+        _LOG.error("%s", error)  # noqa: TRY400 - words, not a traceback
+        sys.exit(2)
 
 
 async def run(settings: Settings) -> None:

@@ -8,11 +8,13 @@ from uuid import uuid4
 
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config.config_exception import ConfigException
 from kubernetes.aio.dynamic import DynamicClient
 from kubernetes.aio.dynamic.exceptions import DynamicApiError, NotFoundError
 from kubernetes.aio.dynamic.resource import Resource
 
 from onceserve_operator.domain import Event, Key, Manifest
+from onceserve_operator.errors import NoClusterError
 from onceserve_operator.kube import kinds
 from onceserve_operator.kube.kinds import Kind
 from onceserve_operator.resources.names import FIELD_MANAGER
@@ -151,11 +153,17 @@ def _in_cluster() -> bool:
 
 @asynccontextmanager
 async def connect(*, timeout: float) -> AsyncIterator[Client]:  # noqa: ASYNC109 - of each call, not of this
-    """Yield a client for the cluster that the process runs in, else for the current context of the kubeconfig."""
+    """Yield a client for the cluster that the process runs in, else for the current context of the kubeconfig.
+
+    Raises NoClusterError where there is neither.
+    """
     configuration = Configuration()
-    if _in_cluster():
-        config.load_incluster_config(client_configuration=configuration)
-    else:
-        await config.load_kube_config(client_configuration=configuration)
+    try:
+        if _in_cluster():
+            config.load_incluster_config(client_configuration=configuration)
+        else:
+            await config.load_kube_config(client_configuration=configuration)
+    except ConfigException as error:
+        raise NoClusterError(f"neither in a cluster nor with a usable kubeconfig (KUBECONFIG): {error}") from None
     async with ApiClient(configuration) as api:
         yield Client(api, timeout=timeout)
