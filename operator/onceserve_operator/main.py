@@ -38,7 +38,7 @@ def main() -> None:
     try:
         asyncio.run(run(settings))
     except NoClusterError as error:
-        _LOG.error("%s", error)  # noqa: TRY400 - words, not a traceback
+        _LOG.error("%s", error)
         sys.exit(2)
 
 
