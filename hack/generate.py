@@ -11,12 +11,13 @@ from typing import Any
 
 import yaml
 
+import protocol
 from onceserve_operator.api.schema import CRD_NAME, custom_resource_definition, openapi_schema
 from onceserve_operator.api.v1alpha1 import API_VERSION, KIND, SHORT_NAME
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "charts" / "onceserve"
-COMMAND = "uv run hack/generate.py"
+COMMAND = "make generate"
 
 Schema = Mapping[str, Any]
 Render = Callable[[], str]
@@ -200,6 +201,8 @@ GENERATED: Mapping[str, Render] = {
     "charts/onceserve/values.yaml": chart_values,
     "docs/reference/modeldeployment.md": resource_reference,
     "docs/reference/chart-values.md": chart_reference,
+    "serving/onceserve_serving/proto/open_inference_pb2.py": protocol.messages,
+    "serving/onceserve_serving/proto/open_inference_pb2.pyi": protocol.types,
 }
 
 

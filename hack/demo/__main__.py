@@ -19,8 +19,9 @@ def main() -> None:
         command.add_argument(
             "--images", help="with --context: where its nodes find the images, such as ghcr.example/me"
         )
+        command.add_argument("--name", default="demo", help="name of the cluster made here (default: %(default)s)")
     arguments = parser.parse_args()
-    target: Target = Existing(arguments.context, arguments.images) if arguments.context else Own()
+    target: Target = Existing(arguments.context, arguments.images) if arguments.context else Own(arguments.name)
     try:
         show(target) if arguments.command == "up" else clean(target)
     except ClusterError as error:

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Protocol
 
 import images
@@ -12,6 +13,8 @@ from devcluster.cluster import Cluster
 from devcluster.errors import ClusterError
 
 NODES = 3
+BUILD = r"operator.podAnnotations.onceserve\.dev/build"
+"""The chart's value that tells one build from another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Target(Protocol):
         """Have the cluster run."""
 
     def provide_images(self) -> dict[str, str]:
-        """Have the images where nodes find them; return the chart's values for them."""
+        """Have the images where nodes find them; return the chart's values for them, as `helm --set` takes them."""
 
     def tools(self) -> Tools:
         """Return the programs for it."""
@@ -40,11 +43,16 @@ class Target(Protocol):
         """Remove the cluster; False where it is not ours to remove."""
 
 
+def built_from(archives: list[Path]) -> dict[str, str]:
+    """Return a value that changes with the images, whose tag does not: pods of an older build are replaced."""
+    return {BUILD: "_".join(archive.stem for archive in archives)}
+
+
 class Own:
     """A cluster of real nodes on this machine."""
 
-    def __init__(self) -> None:
-        self._cluster = Cluster("demo")
+    def __init__(self, name: str) -> None:
+        self._cluster = Cluster(name)
 
     def start(self) -> None:
         """Bring up the cluster, or find it up."""
@@ -57,7 +65,7 @@ class Own:
             archives = images.build()
         with step("images into the nodes"):
             self._cluster.load_images(archives)
-        return {}
+        return built_from(archives)
 
     def tools(self) -> Tools:
         """Return kubectl and helm of the cluster's own release."""
@@ -95,7 +103,7 @@ class Existing:
         with step(f"images into {self._context}"):
             for archive in archives:
                 subprocess.run([*commands, str(archive)], check=True, capture_output=True, text=True)
-        return {}
+        return built_from(archives)
 
     def _loading_commands(self) -> list[str]:
         if self._context.startswith("kind-"):

@@ -7,13 +7,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from demo.clusters import Target, Tools
+from demo.clusters import BUILD, Target, Tools
 from demo.steps import BOLD, RESET, indent, say, step
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "breast-cancer"
-SYSTEM, NAMESPACE, NAME = "onceserve-system", "onceserve-demo", "breast-cancer"
+RELEASE, SYSTEM = "onceserve", "onceserve-demo-system"
+NAMESPACE, NAME = "onceserve-demo", "breast-cancer"
 CLIENT = "client"
+BUILD_ANNOTATION = "onceserve.dev/build"
 
 
 def show(target: Target) -> None:
@@ -21,10 +23,13 @@ def show(target: Target) -> None:
     target.start()
     values = target.provide_images()
     tools = target.tools()
-    with step("helm install onceserve"):
-        install(tools, values)
+    if elsewhere := installed_elsewhere(tools):
+        say(f"▸ OnceServe is in namespace {elsewhere} already: the demo uses it")
+    else:
+        with step("helm install onceserve"):
+            install(tools, values)
     with step(f"kubectl apply -f {(EXAMPLE / 'modeldeployment.yaml').relative_to(ROOT)}, until it is Ready"):
-        serve(tools)
+        serve(tools, values.get(BUILD, ""))
     with step("what runs where"):
         look(tools)
     with step(f"the test set through the Service, http://{NAME}.{NAMESPACE}.svc"):
@@ -39,9 +44,18 @@ def clean(target: Target) -> None:
             return
         tools = target.tools()
         kubectl(tools, "delete", "namespace", NAMESPACE, "--ignore-not-found")
-        helm(tools, "uninstall", "onceserve", "--namespace", SYSTEM, "--ignore-not-found", "--wait")
+        if installed_elsewhere(tools):
+            return
+        helm(tools, "uninstall", RELEASE, "--namespace", SYSTEM, "--ignore-not-found", "--wait")
         kubectl(tools, "delete", "namespace", SYSTEM, "--ignore-not-found")
     say("  The definition stays, as after any `helm uninstall`: kubectl delete crd modeldeployments.onceserve.dev")
+
+
+def installed_elsewhere(tools: Tools) -> str | None:
+    """Return the namespace of an installation that is not the demo's: it is used, and never touched."""
+    releases = json.loads(helm(tools, "list", "--all-namespaces", "--output", "json"))
+    ours = (each for each in releases if each["chart"].startswith("onceserve-"))
+    return next((each["namespace"] for each in ours if each["namespace"] != SYSTEM), None)
 
 
 def install(tools: Tools, values: dict[str, str]) -> None:
@@ -49,18 +63,27 @@ def install(tools: Tools, values: dict[str, str]) -> None:
     flags = [flag for name, value in values.items() for flag in ("--set", f"{name}={value}")]
     chart = str(ROOT / "charts" / "onceserve")
     where = ["--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout=3m"]
-    indent(helm(tools, "upgrade", "--install", "onceserve", chart, *where, *flags).split("\n\n")[0])
+    indent(helm(tools, "upgrade", "--install", RELEASE, chart, *where, *flags).split("\n\n")[0])
 
 
-def serve(tools: Tools) -> None:
+def serve(tools: Tools, build: str) -> None:
     """Apply the example and wait until it serves."""
-    apply(tools, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    have_namespace(tools, build)
     apply_files(tools, NAME, EXAMPLE / "model.onnx")
     indent(kubectl(tools, "apply", "-n", NAMESPACE, "-f", str(EXAMPLE / "modeldeployment.yaml")))
     start = time.monotonic()
     kubectl(tools, "wait", "-n", NAMESPACE, f"mdep/{NAME}", "--for=condition=Ready", "--timeout=3m")
     kubectl(tools, "wait", "-n", NAMESPACE, f"mdep/{NAME}", "--for=condition=Reconciling=False", "--timeout=3m")
     say(f"  from apply to Ready with all replicas: {time.monotonic() - start:.1f} s")
+
+
+def have_namespace(tools: Tools, build: str) -> None:
+    """Have the namespace; what an older build serves in it is deleted, since its pods keep their image."""
+    known = kubectl(tools, "get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "json")
+    if known and json.loads(known)["metadata"].get("annotations", {}).get(BUILD_ANNOTATION) != build:
+        kubectl(tools, "delete", "mdep", NAME, "-n", NAMESPACE, "--ignore-not-found", "--cascade=foreground")
+    metadata = {"name": NAMESPACE, "annotations": {BUILD_ANNOTATION: build}}
+    apply(tools, {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
 
 
 def look(tools: Tools) -> None:

@@ -21,6 +21,7 @@ STALLED = "Stalled"
 
 ACCEPTED = "Accepted"
 INVALID = "Invalid"
+UNKNOWN_FIELDS = "UnknownFields"
 SERVING = "Serving"
 SCALED_TO_ZERO = "ScaledToZero"
 PODS_NOT_READY = "PodsNotReady"
@@ -48,14 +49,18 @@ def _status(holds: bool) -> ConditionStatus:  # noqa: FBT001 - the status itself
 
 
 def judge(
-    observed: Observed, spec: ModelDeploymentSpec, step: Step, refusals: tuple[Problem, ...]
+    observed: Observed,
+    spec: ModelDeploymentSpec,
+    step: Step,
+    refusals: tuple[Problem, ...] = (),
+    unknown_fields: tuple[str, ...] = (),
 ) -> tuple[Finding, ...]:
-    """Return the findings about a spec that was accepted; `refusals` are writes that the API server did not take."""
-    problem = _gravest((*refusals, *_problems(observed, spec, step)))
+    """Return the findings about a spec that could be read; `refusals` are writes that the API server did not take."""
+    problem = _gravest(refusals) or _target_problem(observed, spec, step)
     return (
-        Finding(SPEC_ACCEPTED, TRUE, ACCEPTED, "The spec is valid"),
+        _accepted(unknown_fields),
         _model_loaded(observed, spec, step),
-        _available(observed, spec, step),
+        _available(observed, spec),
         *_movement(observed, spec, step, problem),
         _ready(observed, spec, step, problem, refused=bool(refusals)),
     )
@@ -73,10 +78,25 @@ def reject(message: str) -> tuple[Finding, ...]:
     )
 
 
-def _problems(observed: Observed, spec: ModelDeploymentSpec, step: Step) -> tuple[Problem, ...]:
-    pods = (pod.problem for pod in observed.pods if pod.revision == step.target.name)
-    problems = (*pods, observed.deployment_problems.get(step.target.name))
+def _accepted(unknown_fields: tuple[str, ...]) -> Finding:
+    if unknown_fields:
+        message = f"This release does not know {', '.join(unknown_fields)}, and acts on all else"
+        return Finding(SPEC_ACCEPTED, FALSE, UNKNOWN_FIELDS, message)
+    return Finding(SPEC_ACCEPTED, TRUE, ACCEPTED, "The spec is valid")
+
+
+def _pod_problems(observed: Observed, spec: ModelDeploymentSpec, step: Step) -> tuple[Problem, ...]:
+    problems = (pod.problem for pod in observed.pods if pod.revision == step.target.name)
     return tuple(_naming(problem, spec.model.uri) for problem in problems if problem)
+
+
+def _target_problem(observed: Observed, spec: ModelDeploymentSpec, step: Step) -> Problem | None:
+    """Return what is in the way of the wanted revision: a pod knows the cause, its Deployment only that time is up."""
+    cause = _gravest(_pod_problems(observed, spec, step))
+    deployment = observed.deployment_problems.get(step.target.name)
+    if cause is None or deployment is None:
+        return cause or deployment
+    return replace(cause, permanent=cause.permanent or deployment.permanent)
 
 
 def _naming(problem: Problem, uri: str) -> Problem:
@@ -93,7 +113,7 @@ def _gravest(problems: tuple[Problem, ...]) -> Problem | None:
 
 def _model_loaded(observed: Observed, spec: ModelDeploymentSpec, step: Step) -> Finding:
     target = step.target
-    failed = _gravest(tuple(problem for problem in _problems(observed, spec, step) if problem.about_model))
+    failed = _gravest(tuple(each for each in _pod_problems(observed, spec, step) if each.about_model))
     if failed:
         return Finding(MODEL_LOADED, FALSE, failed.reason, failed.message)
     if ready := observed.ready_pods(target.name):
@@ -108,18 +128,20 @@ def floor(replicas: int, max_unavailable: int | str) -> int:
     return max(1, replicas - quantities.share(replicas, max_unavailable))
 
 
-def _available(observed: Observed, spec: ModelDeploymentSpec, step: Step) -> Finding:
+def _available(observed: Observed, spec: ModelDeploymentSpec) -> Finding:
     if spec.replicas == 0:
         return Finding(AVAILABLE, FALSE, SCALED_TO_ZERO, "No pod is wanted")
-    ready = observed.ready_pods(step.stable.name)
+    if observed.routed_revision is None:
+        return Finding(AVAILABLE, FALSE, STARTING, "The Service is being made")
+    ready = observed.ready_pods(observed.routed_revision)
     least = floor(spec.replicas, spec.availability.max_unavailable)
-    message = f"{ready} of {spec.replicas} pods of {step.stable.name} answer; at least {least} must"
+    message = f"{ready} of {spec.replicas} pods of {observed.routed_revision} answer; at least {least} must"
     enough = ready >= least
     return Finding(AVAILABLE, _status(enough), SERVING if enough else PODS_NOT_READY, message)
 
 
 def _complete(observed: Observed, spec: ModelDeploymentSpec, step: Step) -> bool:
-    return step.stable == step.target and observed.ready_pods(step.target.name) >= spec.replicas
+    return observed.routed_revision == step.target.name and observed.ready_pods(step.target.name) >= spec.replicas
 
 
 def _movement(
@@ -155,21 +177,19 @@ def _awaited(observed: Observed, spec: ModelDeploymentSpec, step: Step, problem:
 def _ready(
     observed: Observed, spec: ModelDeploymentSpec, step: Step, problem: Problem | None, *, refused: bool
 ) -> Finding:
-    available = _available(observed, spec, step)
-    if available.status is TRUE and step.stable == step.target and not refused:
+    available = _available(observed, spec)
+    routed = observed.routed_revision == step.target.name
+    if spec.replicas == 0 and routed and not refused:
+        return Finding(READY, TRUE, SCALED_TO_ZERO, "No pod is wanted, and none answers")
+    if available.status is TRUE and routed and not refused:
         ready = observed.ready_pods(step.target.name)
         return Finding(READY, TRUE, SERVING, f"{ready} of {spec.replicas} pods of {step.target.name} answer")
     if problem:
-        return Finding(READY, FALSE, problem.reason, problem.message + _still_served(available, step))
-    if spec.replicas == 0 or step.stable == step.target:
+        still = f" ({observed.routed_revision} goes on serving)" if available.status is TRUE and not routed else ""
+        return Finding(READY, FALSE, problem.reason, problem.message + still)
+    if routed:
         return Finding(READY, FALSE, available.reason, available.message)
     return Finding(READY, FALSE, STARTING, step.message)
-
-
-def _still_served(available: Finding, step: Step) -> str:
-    if available.status is not TRUE or step.stable == step.target:
-        return ""
-    return f" ({step.stable.name} goes on serving)"
 
 
 def stamped(

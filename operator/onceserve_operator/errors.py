@@ -11,3 +11,15 @@ class InvalidSpecError(OperatorError):
 
 class NoClusterError(OperatorError):
     """There is no API server to talk to."""
+
+
+class ApiRefusedError(OperatorError):
+    """The API server will not do what it was asked, in its own words."""
+
+
+class NotFoundError(ApiRefusedError):
+    """The object is not there."""
+
+
+class ApiUnavailableError(OperatorError):
+    """The API server did not do what it was asked, and may do it later."""

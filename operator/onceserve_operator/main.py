@@ -7,16 +7,15 @@ from datetime import UTC, datetime
 from functools import partial
 
 import kopf
-from kubernetes.aio.dynamic.exceptions import DynamicApiError
 from prometheus_client import start_http_server
 from pydantic import ValidationError
 
 from onceserve_operator import handlers, telemetry
 from onceserve_operator.domain import Key, Manifest
-from onceserve_operator.errors import NoClusterError
+from onceserve_operator.errors import ApiRefusedError, ApiUnavailableError, NoClusterError
 from onceserve_operator.kube import kinds
 from onceserve_operator.kube.cache import Cache
-from onceserve_operator.kube.client import Client, connect, explain
+from onceserve_operator.kube.client import Client, connect
 from onceserve_operator.reconciler import Reconciler
 from onceserve_operator.settings import Settings
 from onceserve_operator.telemetry import Metrics
@@ -54,11 +53,13 @@ async def run(settings: Settings) -> None:
         queue = WorkQueue(partial(_measured, reconciler, metrics), concurrency=settings.concurrency)
         scopes: tuple[str | None, ...] = settings.namespaces or (None,)
         await _first_listing(client, cache, scopes)
-        resync = asyncio.create_task(_resync(client, cache, queue, metrics, settings), name="resync")
         try:
-            await _watch(settings, partial(_changed, cache, queue))
+            # One that ends by an error takes the other with it: half an operator would look alive.
+            async with asyncio.TaskGroup() as group:
+                resync = group.create_task(_resync(client, cache, queue, metrics, settings), name="resync")
+                await _watch(settings, partial(_changed, cache, queue))
+                resync.cancel()
         finally:
-            resync.cancel()
             await queue.stop()
             server.shutdown()
             server.server_close()
@@ -106,8 +107,8 @@ async def _first_listing(client: Client, cache: Cache, scopes: tuple[str | None,
     for delay in backoff():
         try:
             await _list_all(client, cache, scopes)
-        except (DynamicApiError, OSError, TimeoutError) as error:
-            _LOG.warning("waiting for the API server: %s", _words(error))
+        except (ApiUnavailableError, ApiRefusedError) as error:
+            _LOG.warning("waiting for the API server: %s", error)
             await asyncio.sleep(delay)
         else:
             return
@@ -122,13 +123,9 @@ async def _resync(client: Client, cache: Cache, queue: WorkQueue, metrics: Metri
         try:
             await _list_all(client, cache, scopes)
             metrics.resyncs.labels("success").inc()
-        except (DynamicApiError, OSError, TimeoutError) as error:
+        except (ApiUnavailableError, ApiRefusedError) as error:
             metrics.resyncs.labels("error").inc()
-            _LOG.warning("the resync failed and will be tried again: %s", _words(error))
-
-
-def _words(error: Exception) -> str:
-    return explain(error) if isinstance(error, DynamicApiError) else f"{type(error).__name__}: {error}"
+            _LOG.warning("the resync failed and will be tried again: %s", error)
 
 
 if __name__ == "__main__":

@@ -4,16 +4,14 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 
-from kubernetes.aio.dynamic.exceptions import DynamicApiError
-
 from onceserve_operator import conditions, plan, status
 from onceserve_operator.conditions import Finding
 from onceserve_operator.domain import Event, Key, Manifest, Observed
-from onceserve_operator.errors import InvalidSpecError
+from onceserve_operator.errors import ApiRefusedError, ApiUnavailableError, InvalidSpecError
 from onceserve_operator.kube import kinds
 from onceserve_operator.kube.apply import apply
 from onceserve_operator.kube.cache import Cache
-from onceserve_operator.kube.client import Client, explain
+from onceserve_operator.kube.client import Client
 from onceserve_operator.kube.observe import observe
 
 _LOG = logging.getLogger(__name__)
@@ -29,19 +27,19 @@ class Reconciler:
         self._clock = clock
 
     async def reconcile(self, key: Key) -> None:
-        """Make one pass. Raises what the API server raises when it is in trouble: the pass is to be tried again."""
+        """Make one pass. Raises ApiUnavailableError: the pass is to be tried again."""
         observed = observe(self._cache, key)
         if observed is None:
             return
         try:
-            spec = plan.read(observed)
+            spec, unknown_fields = plan.read(observed)
         except InvalidSpecError as error:
             findings = conditions.reject(str(error))
             await self._report(observed, findings, status.of_rejection(observed, findings, self._clock()))
             return
         planned = plan.make(observed, spec, self._default_image)
         refusals = await apply(self._client, self._cache, observed, planned.children)
-        findings = conditions.judge(observed, spec, planned.step, refusals)
+        findings = conditions.judge(observed, spec, planned.step, refusals, unknown_fields)
         await self._report(observed, findings, status.of_step(observed, planned.step, findings, self._clock()))
 
     async def _report(self, observed: Observed, findings: tuple[Finding, ...], wanted: Manifest) -> None:
@@ -59,8 +57,8 @@ class Reconciler:
         """Post an Event; the condition has said it already, so that a pass never fails for it."""
         try:
             await self._client.post_event(about, event)
-        except DynamicApiError as error:
-            _LOG.warning("%s: no Event: %s", about["metadata"]["name"], explain(error))
+        except (ApiRefusedError, ApiUnavailableError) as error:
+            _LOG.warning("%s: no Event: %s", about["metadata"]["name"], error)
 
 
 def _reference(stored: Manifest) -> Manifest:

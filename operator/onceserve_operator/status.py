@@ -29,7 +29,7 @@ def of_step(observed: Observed, step: Step, findings: tuple[Finding, ...], now: 
         ModelDeploymentStatus(
             observed_generation=observed.generation,
             replicas=len(observed.pods),
-            ready_replicas=observed.ready_pods(step.stable.name),
+            ready_replicas=observed.ready_pods(observed.routed_revision or ""),
             selector=",".join(f"{name}={value}" for name, value in labels.of_all(observed.key).items()),
             url=names.url(observed.key),
             stable_revision=step.stable.name,

@@ -75,6 +75,8 @@ def test_a_new_model_takes_over_without_a_failed_call(ready: Served) -> None:
         ready.patch({"model": {"uri": "configmap://breast-cancer-v2/model.onnx", "sha256": None}})
         ready.wait_complete()
         eventually(lambda: len(ready.pods()) == 3, "the old pods are gone", timeout=60)
+        # Each node's kube-proxy learns of it in its own time.
+        time.sleep(2)
     assert load.failures == []
     assert len(load.bodies) == 2
     labels = [json.loads(body)["model_version"] for body in load.bodies]

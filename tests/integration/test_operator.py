@@ -2,7 +2,9 @@
 
 import json
 import signal
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import yaml
 
 from devcluster.cluster import Cluster
+from devcluster.errors import ClusterError
 from onceserve_contract.termination import Failure, FailureReason
 from support.api_server import Api
 from support.modeldeployments import collection, deployment
@@ -180,10 +183,11 @@ def test_a_changed_spec_moves_traffic_once_the_new_revision_is_ready(serving: De
 def test_what_is_no_longer_wanted_is_deleted(serving: Deployed) -> None:
     first = serving.routed_revision()
     serving.change({"server": {"serviceAccountName": "default"}, "rollout": {"revisionHistoryLimit": 0}})
-    eventually(lambda: serving.children("serviceaccounts") == [], "its own ServiceAccount is gone")
     second = serving.await_target(other_than=first)
+    assert len(serving.children("serviceaccounts")) == 1
     serving.report_ready(serving.await_pods(second, 3))
     serving.await_condition("Ready", "True")
+    eventually(lambda: serving.children("serviceaccounts") == [], "its own ServiceAccount is gone")
     for plural in ("controllerrevisions", "deployments"):
         eventually(lambda plural=plural: len(serving.children(plural)) == 1, f"one of {plural}")  # type: ignore[misc]
 
@@ -264,18 +268,6 @@ def test_a_spec_that_this_release_cannot_read_is_explained(
     assert deployed.children("deployments") == []
 
 
-def test_namespaces_that_are_not_watched_are_left_alone(
-    api: Api, namespace: str, kubeconfig: Path, tmp_path: Path, operator: OperatorProcess
-) -> None:
-    """A second operator, limited to a namespace in which nothing is: it must not touch what the first one serves."""
-    with running_operator(kubeconfig, tmp_path, 1.0, ONCESERVE_OPERATOR_NAMESPACES="default") as limited:
-        deployed = Deployed.create(api, namespace, SPEC)
-        eventually(lambda: deployed.children("deployments"), "the first operator's work")
-        first = limited.metric("onceserve_operator_resync_total")
-        eventually(lambda: limited.metric("onceserve_operator_resync_total") > first + 1, "two resyncs")
-        assert {verb for verb, _ in limited.calls()} == {"list"}
-
-
 def test_the_chart_grants_what_the_operator_does_and_no_more(serving: Deployed, cluster: Cluster) -> None:
     """By the API server's audit log of this whole module."""
     rules = cluster.kubectl("get", "clusterrole", "onceserve-operator", "-o", "yaml")
@@ -295,3 +287,70 @@ def test_the_chart_grants_what_the_operator_does_and_no_more(serving: Deployed, 
     applied = {(resource, "create") for resource, verb in used if verb == "patch" and "/" not in resource}
     needed_elsewhere = {("modeldeployments/finalizers", "update")}
     assert granted == used | applied | needed_elsewhere
+
+
+def test_a_resource_made_anew_under_its_name_is_not_ready_by_the_pods_of_the_former(serving: Deployed) -> None:
+    uid = serving.read()["metadata"]["uid"]
+    assert serving.api.delete(f"{serving.path}?propagationPolicy=Background").accepted
+    again = Deployed.create(serving.api, serving.namespace, SPEC)
+    assert again.read()["metadata"]["uid"] != uid
+    again.await_pods(again.await_target(), 3)
+    again.await_condition("Ready", "False")
+
+    def made_anew() -> bool:
+        children = [child for plural in OWNED for child in again.children(plural)]
+        owners = {child["metadata"]["ownerReferences"][0]["uid"] for child in children}
+        return len(children) == len(OWNED) and owners == {again.read()["metadata"]["uid"]}
+
+    eventually(made_anew, "children of the new resource alone")
+
+
+def test_a_service_that_is_refused_keeps_the_old_pods(serving: Deployed, cluster: Cluster) -> None:
+    """An admission policy forbids what the rollout needs at its most delicate step."""
+    first = serving.routed_revision()
+    serving.change(OTHER_MODEL)
+    second = serving.await_target(other_than=first)
+    pods = serving.await_pods(second, 3)
+    with forbidden_services(cluster, serving.namespace):
+        serving.report_ready(pods)
+        message = serving.await_condition("Ready", "False", "WriteRefused")
+        assert "no Service may change" in message
+        deployment = serving.child("deployments", str(first))
+        assert deployment is not None
+        assert (serving.routed_revision(), deployment["spec"]["replicas"]) == (first, 3)
+    eventually(lambda: serving.routed_revision() == second, "traffic moves")
+    serving.await_condition("Ready", "True")
+
+
+@contextmanager
+def forbidden_services(cluster: Cluster, namespace: str) -> Iterator[None]:
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["services"]}
+    metadata = {"name": "no-services"}
+    group = "admissionregistration.k8s.io/v1"
+    policy = {
+        "apiVersion": group,
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": metadata,
+        "spec": {
+            "matchConstraints": {"resourceRules": [rule]},
+            "validations": [{"expression": f"request.namespace != '{namespace}'", "message": "no Service may change"}],
+        },
+    }
+    spec = {"policyName": "no-services", "validationActions": ["Deny"]}
+    binding = {"apiVersion": group, "kind": "ValidatingAdmissionPolicyBinding", "metadata": metadata, "spec": spec}
+    manifests = yaml.safe_dump_all([policy, binding])
+    probe = ["annotate", "service/risk", "-n", namespace, "--overwrite"]
+    cluster.kubectl("apply", "-f", "-", stdin=manifests)
+    try:
+        eventually(lambda: not _succeeds(cluster, *probe, f"probe={time.monotonic()}"), "the policy in force")
+        yield
+    finally:
+        cluster.kubectl("delete", "-f", "-", stdin=manifests)
+
+
+def _succeeds(cluster: Cluster, *arguments: str) -> bool:
+    try:
+        cluster.kubectl(*arguments)
+    except ClusterError:
+        return False
+    return True

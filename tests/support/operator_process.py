@@ -101,19 +101,20 @@ class OperatorProcess:
         return [line for line in lines if not line.startswith("{") or json.loads(line)["level"] == "ERROR"]
 
 
-def install_rights(cluster: Cluster, directory: Path) -> Path:
+def install_rights(cluster: Cluster, directory: Path, *, release: str = "onceserve", values: str = "{}") -> Path:
     """Install the chart's roles, and return a kubeconfig of the operator's ServiceAccount."""
     helm = str(cluster.binary("helm"))
-    command = [helm, "template", "onceserve", str(CHART), "--namespace", NAMESPACE]
-    rendered = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    command = [helm, "template", release, str(CHART), "--namespace", NAMESPACE, "--values", "-"]
+    rendered = subprocess.run(command, input=values, check=True, capture_output=True, text=True).stdout
     kinds = {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}
     rights = [each for each in yaml.safe_load_all(rendered) if each and each["kind"] in kinds]
-    cluster.kubectl("create", "namespace", NAMESPACE)
-    cluster.kubectl("apply", "--namespace", NAMESPACE, "-f", "-", stdin=yaml.safe_dump_all(rights))
-    token = cluster.kubectl("create", "token", SERVICE_ACCOUNT, "--namespace", NAMESPACE).strip()
+    account = next(each["metadata"]["name"] for each in rights if each["kind"] == "ServiceAccount")
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+    cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all([namespace, *rights]))
+    token = cluster.kubectl("create", "token", account, "--namespace", NAMESPACE).strip()
     config: dict[str, Any] = yaml.safe_load(cluster.kubeconfig.read_text())
     config["users"] = [{"name": config["contexts"][0]["context"]["user"], "user": {"token": token}}]
-    path = directory / "operator.kubeconfig"
+    path = directory / f"{account}.kubeconfig"
     path.write_text(yaml.safe_dump(config))
     return path
 

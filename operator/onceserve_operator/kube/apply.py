@@ -1,18 +1,14 @@
 """Making the cluster as it is wanted: only what differs is written, only what is ours is deleted."""
 
-from kubernetes.aio.dynamic.exceptions import DynamicApiError
-
 from onceserve_operator.domain import Key, Manifest, Observed, Problem
+from onceserve_operator.errors import ApiRefusedError
 from onceserve_operator.kube import drift, kinds
 from onceserve_operator.kube.cache import Cache
-from onceserve_operator.kube.client import Client, explain
+from onceserve_operator.kube.client import Client
 from onceserve_operator.kube.observe import belongs
 
 NAME_TAKEN = "NameTaken"
 WRITE_REFUSED = "WriteRefused"
-
-_RETRIED = {429, 500, 502, 503, 504}
-"""Statuses that say nothing about the object: the whole pass is tried again."""
 
 
 async def apply(
@@ -20,34 +16,50 @@ async def apply(
 ) -> tuple[Problem, ...]:
     """Write the children that differ, delete those no longer wanted, and return what the API server refused.
 
-    One refused object keeps no other from being written. Raises DynamicApiError when the API server is in trouble.
+    One refused object keeps no other from being written. Raises ApiUnavailableError: the pass is to be tried again.
     """
-    refusals = [await _write(client, cache, observed.uid, drift.marked(child)) for child in children]
+    written = [await _write(client, cache, observed, drift.marked(child)) for child in children]
     wanted = {_address(child) for child in children}
-    for surplus in _surplus(cache, observed.key, observed.uid, wanted):
-        await client.delete(surplus)
-        cache.drop(surplus)
-    return tuple(refusal for refusal in refusals if refusal)
+    surplus = _surplus(cache, observed.key, observed.uid, wanted)
+    deleted = [await _delete(client, cache, each) for each in surplus]
+    return tuple(refusal for refusal in (*written, *deleted) if refusal)
 
 
-async def _write(client: Client, cache: Cache, uid: str, child: Manifest) -> Problem | None:
-    metadata = child["metadata"]
-    live = cache.get(kinds.of(child), metadata["namespace"], metadata["name"])
-    if live and belongs(live, uid) and drift.is_as_wanted(child, live):
+async def _write(client: Client, cache: Cache, observed: Observed, child: Manifest) -> Problem | None:
+    kind, metadata = kinds.of(child), child["metadata"]
+    live = cache.get(kind, metadata["namespace"], metadata["name"])
+    if live and belongs(live, observed.uid) and drift.is_as_wanted(child, live):
         return None
     try:
         # What is not in the cache may still exist: someone else's, without our label.
-        live = live or await client.get(kinds.of(child), metadata["namespace"], metadata["name"])
-        if live and not belongs(live, uid):
-            return Problem(
-                NAME_TAKEN, f"{child['kind']} {metadata['name']} exists and belongs to something else", permanent=True
-            )
+        live = live or await client.get(kind, metadata["namespace"], metadata["name"])
+        if live and not belongs(live, observed.uid):
+            return _taken(live, observed.key)
         cache.put(await client.apply(child))
-    except DynamicApiError as error:
-        if error.status in _RETRIED:
-            raise
-        return Problem(WRITE_REFUSED, f"{child['kind']} {metadata['name']}: {explain(error)}", permanent=True)
+    except ApiRefusedError as error:
+        return _refused(child, error)
     return None
+
+
+async def _delete(client: Client, cache: Cache, surplus: Manifest) -> Problem | None:
+    try:
+        await client.delete(surplus)
+    except ApiRefusedError as error:
+        return _refused(surplus, error)
+    cache.drop(surplus)
+    return None
+
+
+def _refused(child: Manifest, error: ApiRefusedError) -> Problem:
+    return Problem(WRITE_REFUSED, f"{child['kind']} {child['metadata']['name']}: {error}", permanent=True)
+
+
+def _taken(live: Manifest, key: Key) -> Problem:
+    name = f"{live['kind']} {live['metadata']['name']}"
+    owners = live["metadata"].get("ownerReferences", [])
+    if any((owner["kind"], owner["name"]) == (kinds.MODEL_DEPLOYMENT.kind, key.name) for owner in owners):
+        return Problem(NAME_TAKEN, f"{name} belongs to the former ModelDeployment of this name and is about to go")
+    return Problem(NAME_TAKEN, f"{name} exists and belongs to something else", permanent=True)
 
 
 def _surplus(cache: Cache, key: Key, uid: str, wanted: set[tuple[str, str]]) -> list[Manifest]:

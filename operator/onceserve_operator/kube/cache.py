@@ -21,12 +21,16 @@ class Cache:
     def __init__(self) -> None:
         self._objects: dict[Kind, dict[Identity, Manifest]] = defaultdict(dict)
         self._by_owner: dict[tuple[Kind, Key], set[Identity]] = defaultdict(set)
+        self._deleted: dict[Kind, dict[str, int]] = defaultdict(dict)
+        self._listings: dict[Kind, int] = defaultdict(int)
 
     def put(self, manifest: Manifest) -> None:
-        """Keep an object, unless a newer version of it is known."""
+        """Keep an object, unless a newer version of it or its deletion is known."""
         kind, identity = kinds.of(manifest), _identity(manifest)
         known = self._objects[kind].get(identity)
         if known is not None and _version(known) >= _version(manifest):
+            return
+        if manifest["metadata"]["uid"] in self._deleted[kind]:
             return
         self._forget(kind, identity)
         self._objects[kind][identity] = _trimmed(manifest)
@@ -36,8 +40,10 @@ class Cache:
     def drop(self, manifest: Manifest) -> None:
         """Forget a deleted object, unless a namesake made later is known."""
         kind, identity = kinds.of(manifest), _identity(manifest)
-        known = self._objects[kind].get(identity)
-        if known is not None and known["metadata"]["uid"] == manifest["metadata"]["uid"]:
+        known, uid = self._objects[kind].get(identity), manifest["metadata"]["uid"]
+        # A listing or an answer that was on its way meanwhile must not bring it back.
+        self._deleted[kind][uid] = self._listings[kind]
+        if known is not None and known["metadata"]["uid"] == uid:
             self._forget(kind, identity)
 
     def replace(self, kind: Kind, manifests: Iterable[Manifest], version: int) -> None:
@@ -48,6 +54,10 @@ class Cache:
                 self._forget(kind, identity)
         for manifest in listed.values():
             self.put(manifest)
+        self._listings[kind] += 1
+        # What was deleted before the listing began cannot be in the next one.
+        recent = self._listings[kind] - 1
+        self._deleted[kind] = {uid: since for uid, since in self._deleted[kind].items() if since >= recent}
 
     def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return an object, or None where none is known."""

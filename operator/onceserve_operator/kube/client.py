@@ -3,18 +3,20 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from uuid import uuid4
 
+import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config.config_exception import ConfigException
 from kubernetes.aio.dynamic import DynamicClient
-from kubernetes.aio.dynamic.exceptions import DynamicApiError, NotFoundError
+from kubernetes.aio.dynamic.exceptions import DynamicApiError
 from kubernetes.aio.dynamic.resource import Resource
 
 from onceserve_operator.domain import Event, Key, Manifest
-from onceserve_operator.errors import NoClusterError
+from onceserve_operator.errors import ApiRefusedError, ApiUnavailableError, NoClusterError, NotFoundError
 from onceserve_operator.kube import kinds
 from onceserve_operator.kube.kinds import Kind
 from onceserve_operator.resources.names import FIELD_MANAGER
@@ -24,7 +26,10 @@ _SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/tok
 
 
 class Client:
-    """The few calls that the operator makes. `on_call` is told of each, with its verb and kind."""
+    """The few calls that the operator makes. `on_call` is told of each, with its verb and kind.
+
+    All raise ApiRefusedError for what the API server will not do, ApiUnavailableError for what it may do later.
+    """
 
     def __init__(self, api: ApiClient, *, timeout: float) -> None:
         # Never awaited, so that it discovers nothing: the kinds are known.
@@ -102,9 +107,14 @@ class Client:
     ) -> Manifest:
         self.on_call(verb, kind)
         path = _resource(kind).path(name=name, namespace=namespace)
-        answer: Manifest = await self._dynamic.request(
-            method, path, serializer=lambda _client, data: data, _request_timeout=self._timeout, **params
-        )
+        try:
+            answer: Manifest = await self._dynamic.request(
+                method, path, serializer=lambda _client, data: data, _request_timeout=self._timeout, **params
+            )
+        except DynamicApiError as error:
+            raise _translated(error) from None
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise ApiUnavailableError(f"the API server does not answer: {type(error).__name__}: {error}") from error
         return answer
 
 
@@ -139,7 +149,18 @@ def _event(about: Manifest, event: Event) -> Manifest:
     }
 
 
-def explain(error: DynamicApiError) -> str:
+_PASSING = {401, 409, 429, 500, 502, 503, 504}
+"""Statuses that say nothing about the object: the call is to be tried again."""
+
+
+def _translated(error: DynamicApiError) -> ApiRefusedError | ApiUnavailableError:
+    words = _words(error)
+    if error.status == HTTPStatus.NOT_FOUND:
+        return NotFoundError(words)
+    return ApiUnavailableError(words) if error.status in _PASSING else ApiRefusedError(words)
+
+
+def _words(error: DynamicApiError) -> str:
     """Return what the API server said, without the HTTP around it."""
     try:
         return str(error.summary())

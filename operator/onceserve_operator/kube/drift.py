@@ -24,9 +24,12 @@ def is_as_wanted(wanted: Any, live: Any) -> bool:  # noqa: ANN401 - any part of 
     """Say whether every field that we own stands in the live object as we write it; further fields are others'."""
     match wanted, live:
         case dict(), dict():
-            return all(name in live and is_as_wanted(value, live[name]) for name, value in wanted.items())
+            return all(is_as_wanted(value, live.get(name)) for name, value in wanted.items())
         case list(), list():
             return _list_is_as_wanted(wanted, live)
+        case _, None:
+            # The API server leaves out what is empty.
+            return wanted in ("", [], {}, None)
         case _:
             return bool(wanted == live) or _same_quantity(wanted, live)
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from onceserve_operator.domain import Key, Manifest, Observed, Problem, Revision
+from onceserve_operator.domain import Key, Manifest, Observed, Pod, Problem, Revision
 from onceserve_operator.kube import kinds, pods
 from onceserve_operator.kube.cache import Cache
 from onceserve_operator.resources import labels, names
@@ -25,9 +25,9 @@ def observe(cache: Cache, key: Key) -> Observed | None:
         spec=resource["spec"],
         status=resource.get("status", {}),
         revisions=_revisions(cache, key, uid),
-        pods=tuple(pods.read(pod) for pod in cache.owned(kinds.POD, key) if not pods.is_over(pod)),
+        pods=_pods(cache, key, metadata["creationTimestamp"]),
         routed_revision=_routed_revision(cache, key, uid),
-        deployment_problems=_deployment_problems(cache, key),
+        deployment_problems=_deployment_problems(cache, key, uid),
     )
 
 
@@ -35,6 +35,12 @@ def belongs(manifest: Manifest, uid: str) -> bool:
     """Say whether an object is owned by this very resource, not only labelled like it."""
     owners = manifest["metadata"].get("ownerReferences", [])
     return any(owner["uid"] == uid for owner in owners)
+
+
+def _pods(cache: Cache, key: Key, since: str) -> tuple[Pod, ...]:
+    """Return the pods; those of a former resource of this name are older than this one, and about to go."""
+    ours = (each for each in cache.owned(kinds.POD, key) if each["metadata"]["creationTimestamp"] >= since)
+    return tuple(pods.read(pod) for pod in ours if not pods.is_over(pod))
 
 
 def _revisions(cache: Cache, key: Key, uid: str) -> tuple[Revision, ...]:
@@ -61,8 +67,9 @@ def _routed_revision(cache: Cache, key: Key, uid: str) -> str | None:
     return selector.get(labels.REVISION)
 
 
-def _deployment_problems(cache: Cache, key: Key) -> dict[str, Problem]:
-    problems = ((each["metadata"]["name"], _deployment_problem(each)) for each in cache.owned(kinds.DEPLOYMENT, key))
+def _deployment_problems(cache: Cache, key: Key, uid: str) -> dict[str, Problem]:
+    ours = (each for each in cache.owned(kinds.DEPLOYMENT, key) if belongs(each, uid))
+    problems = ((each["metadata"]["name"], _deployment_problem(each)) for each in ours)
     return {revision: problem for revision, problem in problems if problem}
 
 

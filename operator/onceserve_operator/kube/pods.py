@@ -12,7 +12,9 @@ CRASHED = "Crashed"
 OUT_OF_MEMORY = "OutOfMemory"
 UNSCHEDULABLE = "Unschedulable"
 
-_PULL_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+# A registry may be back in a moment.
+_PASSING_PULL_REASONS = {"ErrImagePull", "ImagePullBackOff"}
+_PULL_REASONS = {*_PASSING_PULL_REASONS, "InvalidImageName", "ErrImageNeverPull"}
 _REFUSAL_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 # An unreachable host may be back in a moment; the others need somebody to act.
 _PASSING = {FailureReason.UNREACHABLE}
@@ -51,16 +53,19 @@ def _never_started(container: Manifest) -> Problem | None:
     reason, message = waiting.get("reason", ""), waiting.get("message", "")
     if reason in _PULL_REASONS:
         # The kubelet alternates between two reasons and messages; the image is what a person needs.
-        return Problem(IMAGE_PULL_FAILED, f"The image {container.get('image')} cannot be pulled", permanent=True)
+        message = f"The image {container.get('image')} cannot be pulled"
+        return Problem(IMAGE_PULL_FAILED, message, permanent=reason not in _PASSING_PULL_REASONS)
     if reason in _REFUSAL_REASONS:
         return Problem(CONTAINER_REFUSED, f"{reason}: {message}", permanent=True)
     return None
 
 
 def _ended(container: Manifest) -> Problem | None:
+    # Once it has started, what ended it before is history.
+    started = "running" in container.get("state", {}) and container.get("started", False)
     ends = (container.get(field, {}).get("terminated") for field in ("state", "lastState"))
     end = next(filter(None, ends), None)
-    if end is None:
+    if end is None or started:
         return None
     if failure := termination.decode(end.get("message", "")):
         about_model = failure.reason is not FailureReason.INVALID_SETTINGS

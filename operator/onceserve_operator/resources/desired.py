@@ -17,9 +17,9 @@ def children(
     """
     kept = tuple(revisions)
     wanted = (
-        service_account.manifest(observed, spec.server),
+        service_account.manifest(observed, [each for each in kept if each.name in step.replicas]),
         *(revision.manifest(observed, each) for each in kept),
-        disruption.manifest(observed, spec.availability),
+        disruption.manifest(observed, step.stable, spec.availability),
         service.manifest(observed, step.stable),
         *(deployment.manifest(observed, each, step.replicas.get(each.name, 0), spec.rollout) for each in kept),
     )

@@ -1,12 +1,12 @@
 """The PodDisruptionBudget: how much a drained node may take away at once."""
 
 from onceserve_operator.api.v1alpha1 import Availability
-from onceserve_operator.domain import Manifest, Observed
+from onceserve_operator.domain import Manifest, Observed, Revision
 from onceserve_operator.resources import labels, names
 
 
-def manifest(observed: Observed, availability: Availability) -> Manifest:
-    """Return the PodDisruptionBudget over the pods of all revisions."""
+def manifest(observed: Observed, stable: Revision, availability: Availability) -> Manifest:
+    """Return the PodDisruptionBudget of the revision that gets traffic; pods that do not serve yet may always go."""
     key = observed.key
     return {
         "apiVersion": "policy/v1",
@@ -14,7 +14,7 @@ def manifest(observed: Observed, availability: Availability) -> Manifest:
         "metadata": labels.metadata(observed, names.disruption_budget(key), labels.standard(key)),
         "spec": {
             "maxUnavailable": availability.max_unavailable,
-            "selector": {"matchLabels": labels.of_all(key)},
+            "selector": {"matchLabels": labels.of_revision(key, stable.name)},
             # A pod that does not answer protects nothing: it must not hold up the draining of its node.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         },

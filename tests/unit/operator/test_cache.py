@@ -64,3 +64,23 @@ def test_forgetting_leaves_no_trace() -> None:
     cache.put(service(1))
     cache.drop(service(1))
     assert not cache._by_owner
+
+
+def test_a_listing_that_was_on_its_way_does_not_bring_back_what_was_deleted_meanwhile() -> None:
+    cache = Cache()
+    cache.put(service(5))
+    cache.drop(service(11))
+    cache.replace(kinds.SERVICE, [service(5)], version=10)
+    assert version(cache) is None
+    cache.put(service(7))
+    assert version(cache) is None
+
+
+def test_deletions_are_forgotten_when_no_answer_can_be_older() -> None:
+    cache = Cache()
+    cache.drop(service(11))
+    for number in range(2):
+        assert cache._deleted[kinds.SERVICE], number
+        cache.replace(kinds.SERVICE, [], version=20 + number)
+    cache.replace(kinds.SERVICE, [], version=30)
+    assert not cache._deleted[kinds.SERVICE]

@@ -13,7 +13,7 @@ UNREACHABLE = Failure(FailureReason.UNREACHABLE, "https://models.example/a.onnx:
 def new_world(**spec: object) -> tuple[World, str]:
     resource = {"apiVersion": "onceserve.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": "risk"}}
     world = World({**resource, "spec": {**SPEC, **spec}})
-    return world, world.reconcile().step.target.name
+    return world, world.settle().step.target.name
 
 
 def statuses(world: World) -> dict[str, str]:
@@ -103,10 +103,16 @@ def test_a_write_that_was_refused_is_never_ready() -> None:
     assert (ready["status"], ready["reason"], ready["message"]) == ("False", "NameTaken", "Service risk exists")
 
 
-def test_zero_replicas_serve_nothing_and_that_is_no_stall() -> None:
+def test_zero_replicas_are_what_was_wanted_and_not_available() -> None:
     world, _ = new_world(replicas=0)
-    assert (world.condition("Ready")["reason"], world.condition("Stalled")["status"]) == ("ScaledToZero", "False")
-    assert world.condition("Reconciling")["status"] == "False"
+    ready = world.condition("Ready")
+    assert (ready["status"], ready["reason"], ready["message"]) == (
+        "True",
+        "ScaledToZero",
+        "No pod is wanted, and none answers",
+    )
+    found = {kind: world.condition(kind)["status"] for kind in ("Available", "Stalled", "Reconciling")}
+    assert found == {"Available": "False", "Stalled": "False", "Reconciling": "False"}
 
 
 def test_the_time_of_a_condition_is_that_of_its_last_change_of_status() -> None:
@@ -150,6 +156,7 @@ def test_events_tell_each_change_once() -> None:
     told = [(event.reason, event.warning) for event in world.events]
     assert told == [
         ("Accepted", False),
+        ("Starting", False),
         ("PodsNotReady", False),
         ("NotFound", True),
         ("Loaded", False),
@@ -198,3 +205,45 @@ def test_a_rollout_that_starts_is_no_warning() -> None:
     world.change(model={"uri": "https://models.example/b.onnx"})
     world.reconcile()
     assert (world.events[-1].reason, world.events[-1].warning) == ("Starting", False)
+
+
+def test_ready_waits_for_the_service_to_be_seen_switched() -> None:
+    world, revision = new_world()
+    world.pods(revision, ready=3)
+    world.settle()
+    world.change(model={"uri": "https://models.example/b.onnx"})
+    second = world.reconcile().step.target.name
+    world.pods(second, ready=3)
+    world.reconcile()
+    assert world.service_revision() == second
+    assert world.condition("Ready")["status"] == "False"
+    world.reconcile()
+    assert world.condition("Ready")["status"] == "True"
+
+
+def test_pods_of_a_deleted_namesake_do_not_count() -> None:
+    world, revision = new_world()
+    world.pods(revision, ready=3)
+    world.pass_time(seconds=10)
+    world.recreate()
+    world.settle()
+    assert (world.condition("Ready")["status"], world.resource["status"]["replicas"]) == ("False", 0)
+
+
+def test_a_pod_knows_the_cause_and_its_deployment_only_that_time_is_up() -> None:
+    world, revision = new_world()
+    world.pods(revision, failed=[UNREACHABLE])
+    world.exceed_deadline(revision)
+    world.reconcile()
+    for kind, status in {"Ready": "False", "Stalled": "True"}.items():
+        assert (world.condition(kind)["status"], world.condition(kind)["reason"]) == (status, "Unreachable")
+
+
+def test_fields_of_a_later_release_are_named_and_all_else_is_done() -> None:
+    world, revision = new_world(flavour="sweet", server={"threads": 2, "turbo": True})
+    world.pods(revision, ready=3)
+    world.settle()
+    accepted = world.condition("SpecAccepted")
+    assert (accepted["status"], accepted["reason"]) == ("False", "UnknownFields")
+    assert accepted["message"] == "This release does not know spec.server.turbo, spec.flavour, and acts on all else"
+    assert world.condition("Ready")["status"] == "True"

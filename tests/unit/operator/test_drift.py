@@ -25,6 +25,10 @@ from onceserve_operator.kube.drift import APPLIED, is_as_wanted, marked
         ([{"key": "a"}], [{"key": "a"}, {"key": "b"}], False),
         ({"command": "a"}, {"command": ["a"]}, False),
         ("25%", "25%", True),
+        ({"name": "A", "value": ""}, {"name": "A"}, True),
+        ({"a": {}, "b": []}, {}, True),
+        ({"a": "x"}, {}, False),
+        ({"a": 0}, {}, False),
     ],
 )
 def test_fields_of_ours_must_stand_and_others_may(wanted: Any, live: Any, same: bool) -> None:

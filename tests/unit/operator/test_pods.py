@@ -32,6 +32,10 @@ def waiting(reason: str, message: str = "") -> Manifest:
         (pod(waiting("ContainerCreating")), None),
         (
             pod(waiting("ImagePullBackOff", "Back-off pulling")),
+            Problem("ImagePullFailed", "The image example/server:1 cannot be pulled"),
+        ),
+        (
+            pod(waiting("InvalidImageName", "couldn't parse")),
             Problem("ImagePullFailed", "The image example/server:1 cannot be pulled", permanent=True),
         ),
         (
@@ -85,3 +89,9 @@ def test_a_leaving_pod_is_neither_ready_nor_in_trouble() -> None:
 @pytest.mark.parametrize(("phase", "over"), [("Failed", True), ("Succeeded", True), ("Running", False)])
 def test_an_ended_pod_is_only_a_record(phase: str, over: bool) -> None:
     assert pods.is_over({"status": {"phase": phase}}) is over
+
+
+def test_what_ended_a_container_before_it_started_is_history_once_it_has() -> None:
+    unready = pod({"running": {}}, terminated(message=MISMATCH))
+    unready["status"]["containerStatuses"][0]["started"] = True
+    assert pods.read(unready).problem is None

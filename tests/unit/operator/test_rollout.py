@@ -1,6 +1,9 @@
+import pytest
+
 from onceserve_contract.termination import Failure, FailureReason
 from onceserve_operator import rollout
 from onceserve_operator.kube import kinds
+from onceserve_operator.kube.kinds import Kind
 from support.worlds import World
 
 MODEL = {"uri": "https://models.example/a.onnx"}
@@ -39,8 +42,10 @@ def test_the_old_revision_keeps_traffic_and_pods_until_the_new_one_has_all_pods_
         assert world.service_revision() == first
         assert world.replicas() == {first: 3, second: 3}
     world.pods(second, ready=3)
-    world.reconcile()
+    assert world.reconcile().step.phase == rollout.SWITCHING
     assert world.service_revision() == second
+    assert world.replicas() == {first: 3, second: 3}
+    world.reconcile()
     assert world.replicas() == {first: 0, second: 3}
 
 
@@ -118,7 +123,7 @@ def test_history_is_kept_up_to_its_limit_newest_first() -> None:
         revision = world.reconcile().step.target.name
         made.append(revision)
         world.pods(revision, ready=3)
-        world.reconcile()
+        world.settle()
     assert set(world.replicas()) == set(made[1:])
     assert world.replicas()[made[-1]] == 3
 
@@ -137,3 +142,77 @@ def test_a_new_revision_has_the_new_release_s_image() -> None:
     world.image = "onceserve/server:2.0.0"
     world.change(model={"uri": "https://models.example/b.onnx"})
     assert world.reconcile().step.target.image == "onceserve/server:2.0.0"
+
+
+def test_a_refused_service_leaves_traffic_with_pods() -> None:
+    world, first = running()
+    world.change(model={"uri": "https://models.example/b.onnx"}, rollout={"revisionHistoryLimit": 0})
+    second = world.reconcile().step.target.name
+    world.pods(second, ready=3)
+    for _ in range(3):
+        world.reconcile(refused_kinds={"Service"})
+        assert world.service_revision() == first
+        assert world.replicas() == {first: 3, second: 3}
+
+
+@pytest.mark.parametrize("lost", [kinds.SERVICE, kinds.CONTROLLER_REVISION])
+def test_losing_a_child_in_mid_rollout_gives_an_unready_revision_no_traffic(lost: Kind) -> None:
+    world, first = running()
+    world.change(model={"uri": "https://models.example/b.onnx"})
+    second = world.reconcile().step.target.name
+    world.pods(second, failed=[Failure(FailureReason.NOT_FOUND, "missing")] * 3)
+    name = first if lost == kinds.CONTROLLER_REVISION else "risk"
+    world.lose(lost, name)
+    world.settle()
+    if lost == kinds.SERVICE:
+        assert world.service_revision() == first
+    assert world.condition("Ready")["status"] == "False"
+
+
+def test_an_old_revision_without_pods_is_left_for_the_first_pod_that_answers() -> None:
+    world, first = running()
+    world.pods(first, starting=3)
+    world.change(model={"uri": "https://models.example/b.onnx"})
+    second = world.reconcile().step.target.name
+    world.pods(second, ready=1, starting=2)
+    world.settle()
+    assert world.service_revision() == second
+
+
+def test_history_keeps_what_served_last_also_after_going_back() -> None:
+    world, first = running()
+    made = [first]
+    for uri in ("b", "a", "d"):
+        world.change(model={"uri": f"https://models.example/{uri}.onnx"}, rollout={"revisionHistoryLimit": 1})
+        revision = world.reconcile().step.target.name
+        world.pods(revision, ready=3)
+        world.settle()
+        made.append(revision)
+    assert made[2] == first
+    assert set(world.replicas()) == {first, made[3]}
+
+
+def test_the_service_account_stays_while_a_revision_with_pods_needs_it() -> None:
+    world, _ = running()
+    world.change(server={"serviceAccountName": "own"})
+    second = world.settle().step.target.name
+    assert world.cache.owned(kinds.SERVICE_ACCOUNT, world.key)
+    world.pods(second, ready=3)
+    world.settle()
+    assert not world.cache.owned(kinds.SERVICE_ACCOUNT, world.key)
+
+
+def test_the_disruption_budget_protects_the_revision_that_serves() -> None:
+    world, first = running()
+    world.change(model={"uri": "https://models.example/b.onnx"})
+    second = world.settle().step.target.name
+    assert budgeted(world) == first
+    world.pods(second, ready=3)
+    world.settle()
+    assert budgeted(world) == second
+
+
+def budgeted(world: World) -> str:
+    [budget] = world.cache.owned(kinds.DISRUPTION_BUDGET, world.key)
+    revision: str = budget["spec"]["selector"]["matchLabels"]["onceserve.dev/revision"]
+    return revision

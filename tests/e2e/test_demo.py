@@ -1,0 +1,78 @@
+"""`make demo` as a newcomer runs it: on a cluster of its own, and on one that is there already."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devcluster.cluster import Cluster
+
+ROOT = Path(__file__).parents[2]
+NAME = "test-demo"
+ACCURACY = "accuracy: 95.8% (137 of 143 held-out cases)"
+
+
+def demo(*arguments: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "demo", *arguments],
+        env={
+            **os.environ,
+            "PYTHONPATH": ":".join(str(ROOT / each) for each in ("hack", "hack/cluster")),
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def answering(output: str) -> list[int]:
+    """Return how many calls each replica has answered, by what the demo printed."""
+    lines = output.partition("answered by:")[2].splitlines()
+    return [int(line.split()[-2]) for line in lines if line.rstrip().endswith(" calls")]
+
+
+@pytest.fixture
+def own() -> Iterator[Cluster]:
+    cluster = Cluster(NAME)
+    cluster.down()
+    yield cluster
+    cluster.down()
+
+
+def test_on_a_cluster_of_its_own_twice_and_down(own: Cluster) -> None:
+    first = demo("up", "--name", NAME)
+    assert ACCURACY in first
+    assert len(answering(first)) == 3
+    assert sum(answering(first)) == 143
+    begun = time.monotonic()
+    assert ACCURACY in demo("up", "--name", NAME)
+    assert time.monotonic() - begun < 60
+    demo("down", "--name", NAME)
+    assert not own.exists
+
+
+def test_on_a_cluster_with_onceserve_installed_it_is_used_and_left_alone(installed: Cluster) -> None:
+    context = installed.kubectl("config", "current-context").strip()
+    path = f"{installed.binary('kubectl').parent}:{installed.binary('helm').parent}:{os.environ['PATH']}"
+    existing = {"KUBECONFIG": str(installed.kubeconfig), "PATH": path}
+    shown = demo("up", "--context", context, "--images", "onceserve", **existing)
+    assert "OnceServe is in namespace onceserve-system already" in shown
+    assert ACCURACY in shown
+    demo("down", "--context", context, **existing)
+    assert "onceserve-demo" not in installed.kubectl("get", "namespaces", "-o", "name")
+    installed.kubectl("rollout", "status", "-n", "onceserve-system", "deployment/onceserve-operator", "--timeout=5s")
+
+
+def test_an_existing_cluster_that_cannot_be_given_images_is_told_what_to_do(installed: Cluster) -> None:
+    context = installed.kubectl("config", "current-context").strip()
+    path = f"{installed.binary('kubectl').parent}:{installed.binary('helm').parent}:{os.environ['PATH']}"
+    with pytest.raises(AssertionError, match="IMAGES=REGISTRY/PREFIX"):
+        demo("up", "--context", context, KUBECONFIG=str(installed.kubeconfig), PATH=path)
