@@ -269,7 +269,7 @@ class RolloutStatus(ApiModel):
     """Where the change of revision stands."""
 
     phase: str
-    """Stable: the wanted revision serves. Preparing: it is being brought up."""
+    """Preparing: the wanted revision is being brought up. Switching: it is given traffic. Stable: it has it."""
     message: str
     """What is awaited, in words."""
 
