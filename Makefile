@@ -18,7 +18,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(STAMP): uv.lock pyproject.toml
-	@$(UV) sync --frozen --all-extras
+	@uv=$(UV); echo "installing the Python packages of uv.lock into .venv"; $$uv sync --quiet --frozen --all-extras
 	@touch $@
 
 .PHONY: setup
