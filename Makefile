@@ -61,6 +61,19 @@ e2e: setup ## a real cluster with nodes (root)
 	@$(RUN) python -m devcluster build
 	@$(RUN) pytest tests/e2e
 
+.PHONY: fuzz
+fuzz: setup ## look for bodies that the decoders neither take nor refuse (SECONDS=60)
+	@PYTHONPATH=serving $(UV) run --frozen --no-sync --with atheris==3.0.0 python tests/fuzz/decoders.py \
+		-max_total_time=$(or $(SECONDS),60) -max_len=300
+
+.PHONY: bench
+bench: setup ## the server beside its limits, under overload, and its memory (BENCH=--quick or --full)
+	@$(RUN) python -m benchmarks limits $(BENCH)
+
+.PHONY: bench-peers
+bench-peers: setup ## the server beside other model servers (BENCH=--quick or --full)
+	@$(RUN) python -m benchmarks peers $(BENCH)
+
 .PHONY: images
 images: setup ## build the images as OCI archives and print their sizes
 	@$(RUN) python -m images build

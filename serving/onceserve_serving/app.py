@@ -1,44 +1,70 @@
-"""The application: the infer route beside the management routes."""
+"""The management application: FastAPI at its most convenient."""
+
+from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from onceserve_serving import __version__
+from onceserve_serving.api import openapi
 from onceserve_serving.api.management import model_routes, server_routes
-from onceserve_serving.api.open_inference import InferEndpoint, is_infer
+from onceserve_serving.api.methods import allowed, with_methods
+from onceserve_serving.api.model_control import repository_routes
 from onceserve_serving.api.problems import problem_of
-from onceserve_serving.errors import OnceServeError
+from onceserve_serving.auth.gate import OPEN_PATHS
+from onceserve_serving.edge import Edge
+from onceserve_serving.errors import OnceServeError, UnauthenticatedError
 from onceserve_serving.health import Health
-from onceserve_serving.pipeline import Pipeline
-from onceserve_serving.served import ServedModel
+from onceserve_serving.repository import Repository
 from onceserve_serving.telemetry import Telemetry
 
 
-def create_app(model: ServedModel, health: Health, telemetry: Telemetry) -> FastAPI:
-    """Return the management routes as an application."""
-    app = FastAPI(title="OnceServe", version=__version__, redoc_url=None)
-    app.include_router(server_routes(model, health, telemetry))
-    app.include_router(model_routes(model, health))
-    for error in (OnceServeError, HTTPException, Exception):
-        app.add_exception_handler(error, _answer)
-    return app
+class Management(FastAPI):
+    """The management routes; their OpenAPI document also has the infer route of each model that is loaded now."""
+
+    def __init__(self, repository: Repository, health: Health, telemetry: Telemetry) -> None:
+        super().__init__(title="OnceServe", version=__version__, redoc_url=None)
+        self._repository = repository
+        self.include_router(server_routes(repository, health, telemetry))
+        self.include_router(model_routes(repository, health))
+        self.include_router(repository_routes(repository))
+        for error in (OnceServeError, HTTPException, Exception):
+            self.add_exception_handler(error, _answer)
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the document."""
+        return openapi.complete(super().openapi(), self._repository.models())
 
 
-def create_server(model: ServedModel, health: Health, telemetry: Telemetry, max_body_bytes: int) -> ASGIApp:
-    """Return the whole application: infer requests go past the framework, all others through it."""
-    infer = InferEndpoint(model, Pipeline(model, telemetry), telemetry, max_body_bytes)
-    management = create_app(model, health, telemetry)
-
-    async def server(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and is_infer(scope["path"]):
-            await infer(scope, receive, send)
-        else:
-            await management(scope, receive, send)
-
-    return server
+def create_management(repository: Repository, health: Health, telemetry: Telemetry, edge: Edge) -> ASGIApp:
+    """Return the management routes behind the API keys."""
+    return guarded(with_methods(Management(repository, health, telemetry)), edge)
 
 
-async def _answer(_: Request, error: Exception) -> Response:
+def guarded(app: ASGIApp, edge: Edge) -> ASGIApp:
+    """Return the application behind the API keys; probes and metrics stay open."""
+    if edge.gate is None:
+        return app
+
+    async def guard(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            try:
+                edge.tenant(dict(scope["headers"]))
+            except UnauthenticatedError as error:
+                problem = problem_of(error)
+                answer = Response(problem.body, problem.status, dict(problem.headers))
+                await answer(scope, receive, send)
+                return
+        await app(scope, receive, send)
+
+    return guard
+
+
+async def _answer(request: Request, error: Exception) -> Response:
     problem = problem_of(error)
-    return Response(problem.body, problem.status, dict(problem.headers))
+    headers = dict(problem.headers)
+    if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(allowed(request.app, request.scope))
+    return Response(problem.body, problem.status, headers)

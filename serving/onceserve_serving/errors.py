@@ -23,6 +23,10 @@ class InvalidRequestError(OnceServeError):
     """The request does not fit the protocol or the model's signature."""
 
 
+class ModelControlDisabledError(OnceServeError):
+    """Models are to be loaded or unloaded at run time, and the settings do not allow it."""
+
+
 class UnknownModelError(OnceServeError):
     """The request names a model or a version that is not served here."""
 
@@ -35,6 +39,23 @@ class ExecutionFailedError(OnceServeError):
     """The model failed on a request that fits its signature."""
 
 
+class UnauthenticatedError(OnceServeError):
+    """The request carries no API key, or one that is not taken."""
+
+
+class OverloadedError(OnceServeError):
+    """No more requests are taken now; `retry_after` is the seconds after which one probably will be."""
+
+    def __init__(self, message: str, retry_after: float, reason: str) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.reason = reason
+
+
+class DeadlineExceededError(OnceServeError):
+    """The request's run had not begun by its deadline, and will not begin any more."""
+
+
 class UnrepresentableOutputError(OnceServeError):
     """The model answered with values that the asked-for encoding does not have."""
 
@@ -44,3 +65,8 @@ def too_large(max_bytes: int) -> ModelUnavailableError:
     return ModelUnavailableError(
         FailureReason.LOAD_FAILED, f"the model has more than {max_bytes} bytes (max-model-bytes)"
     )
+
+
+def too_late() -> DeadlineExceededError:
+    """Return the error for a request that was not run because its deadline had passed."""
+    return DeadlineExceededError("the request's deadline passed before its run could begin; it was not run")

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import math
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from itertools import chain
@@ -28,7 +29,7 @@ LINGER: Final = 1.0
 class HttpServer(uvicorn.Server):
     """Serves until `should_exit`; the composition root owns the signals."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -42,6 +43,7 @@ class HttpServer(uvicorn.Server):
                 backlog=BACKLOG,
                 timeout_keep_alive=math.ceil(settings.keep_alive),
                 timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
+                ssl_context_factory=None if tls is None else lambda *_: tls,
             )
         )
 
@@ -76,8 +78,9 @@ class HttpServer(uvicorn.Server):
         spares = [listener.dup() for listener in listeners]
         for server in self.servers:
             server.close()
-        for connection in chain.from_iterable(map(accept_waiting, spares)):
-            await self._serve_connection(connection)
+        # Together: over TLS each has a handshake to do, and a client that is silent must not hold up the others.
+        waiting = chain.from_iterable(map(accept_waiting, spares))
+        await asyncio.gather(*(self._serve_connection(connection) for connection in waiting))
 
     async def _serve_connection(self, connection: socket.socket) -> None:
         def protocol() -> asyncio.Protocol:
@@ -85,8 +88,11 @@ class HttpServer(uvicorn.Server):
                 config=self.config, server_state=self.server_state, app_state={}
             )
 
+        tls = self.config.ssl
         with contextlib.suppress(OSError):
-            await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                protocol, connection, ssl=tls, ssl_handshake_timeout=LINGER if tls else None
+            )
 
     async def _linger(self) -> None:
         end = time.monotonic() + LINGER

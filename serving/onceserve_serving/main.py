@@ -1,12 +1,14 @@
 """The `onceserve` command."""
 
 import argparse
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from onceserve_contract.termination import Failure, FailureReason
 from onceserve_serving import __version__, fatal
+from onceserve_serving.auth import command
 from onceserve_serving.errors import InvalidSettingsError
 
 if TYPE_CHECKING:
@@ -18,6 +20,9 @@ example:
   curl http://localhost:8080/
 
 Exit codes: 0 stopped by a signal, 2 bad settings, 3 the model cannot be served."""
+
+
+METAVARS: Final = {"models": "NAME=URI", "repository_mode": "MODE"}
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -36,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"onceserve {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     _add_serve(commands)
+    command.add_to(commands)
     return top
 
 
@@ -56,8 +62,13 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         text = f"{_one_line(field.description)} [{_default(field.default)}{variable_of(name)}]"
         if name == "model_uri":
             serve.add_argument(name, metavar="MODEL", nargs="?", help=text)
+        elif field.annotation is bool:
+            serve.add_argument(option_of(name), dest=name, help=text, action=argparse.BooleanOptionalAction)
         else:
-            serve.add_argument(option_of(name), dest=name, metavar=_metavar(name), help=text)
+            action = "append" if name == "models" else "store"
+            serve.add_argument(
+                option_of(name), dest=name, metavar=METAVARS.get(name, _metavar(name)), help=text, action=action
+            )
 
 
 def _serve(options: dict[str, Any]) -> int:
@@ -78,6 +89,8 @@ def _serve(options: dict[str, Any]) -> int:
 def _run(settings: "Settings") -> int:
     from onceserve_serving import logs  # noqa: PLC0415
 
+    # numpy would start a thread per processor for linear algebra, which nothing here uses.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     logs.configure(settings.log_level, settings.log_format)
     from onceserve_serving import serve  # noqa: PLC0415
 
@@ -93,7 +106,7 @@ def _one_line(text: str | None) -> str:
 
 
 def _default(value: object) -> str:
-    return "" if value in ("", None) or "Undefined" in repr(value) else f"default {value}; "
+    return "" if value in ("", None, ()) or "Undefined" in repr(value) else f"default {value}; "
 
 
 def _metavar(name: str) -> str:

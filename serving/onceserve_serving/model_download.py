@@ -15,7 +15,7 @@ from onceserve_serving.errors import ModelUnavailableError, too_large
 TIMEOUT: Final = httpx.Timeout(4.0, connect=3.0)
 """Seconds to connect, and between two pieces of the answer."""
 
-PATIENCE: Final = 4.0
+PATIENCE: Final = 2.0
 """Seconds after which no further attempt begins: the kubelet restarts the pod anyway, and the reason must show soon."""
 
 HEADERS: Final = {"User-Agent": f"onceserve/{__version__}", "Accept-Encoding": "identity"}

@@ -1,21 +1,58 @@
 """The whole journey of a request."""
 
-from onceserve_serving.codec import json
-from onceserve_serving.served import ServedModel
-from onceserve_serving.telemetry import Telemetry
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from onceserve_serving.repository import Repository
+from onceserve_serving.tensors import Array, InferenceRequest, Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What the edge knows of a request besides its tensors.
+
+    `deadline` is the `time.monotonic()` by which the run must have begun; None takes the settings' timeout. `tenant` is
+    the owner of the API key, empty without one. `request_id` is for logs and traces.
+    """
+
+    deadline: float | None = None
+    tenant: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """What came out: the request as it was decoded and its outputs, in the order in which they were asked for."""
+
+    model: str
+    version: str
+    signature: Signature
+    request: InferenceRequest
+    arrays: Sequence[Array]
 
 
 class Pipeline:
-    """Takes a request's body through decoding, the model and encoding."""
+    """Takes a request through decoding and the model; `timeout` is the seconds until a run must have begun."""
 
-    def __init__(self, model: ServedModel, telemetry: Telemetry) -> None:
-        self._model = model
-        self._telemetry = telemetry
+    def __init__(self, repository: Repository, *, timeout: float) -> None:
+        self._repository = repository
+        self._timeout = timeout
 
-    async def infer(self, body: bytes) -> bytes:
-        """Return the response body; raises the domain's errors."""
-        runner = self._model.runner()
-        request = json.decode(body, runner.signature)
-        outputs, seconds = await runner.run(request.inputs, request.outputs)
-        self._telemetry.executed(seconds)
-        return json.encode(self._model.name, self._model.version, request, outputs, runner.signature)
+    async def infer(
+        self, name: str, version: str | None, size: int, decode: Callable[[Signature], InferenceRequest], call: Call
+    ) -> Inference:
+        """Answer one request of `size` bytes; raises the domain's errors."""
+        arrived = time.monotonic()
+        model = self._repository.get(name, version)
+        signature, admission, batcher = model.journey()
+        deadline = arrived + self._timeout if call.deadline is None else call.deadline
+        if not admission.enter_now():
+            await admission.enter(size, deadline)
+        try:
+            admission.check_time(deadline)
+            request = decode(signature)
+            arrays = await batcher.run(request.inputs, request.outputs, arrived, deadline)
+        finally:
+            admission.leave()
+        return Inference(model.name, model.version, signature, request, arrays)

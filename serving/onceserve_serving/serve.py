@@ -2,28 +2,34 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import socket
-import time
 from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onceserve_contract.termination import Failure
-from onceserve_serving import app, model_source
-from onceserve_serving.engine import ort
-from onceserve_serving.engine.runner import Runner, warm_up
-from onceserve_serving.engine.thread import InferenceThread
+from onceserve_serving import edge, front
+from onceserve_serving.admission import Capacity
+from onceserve_serving.batching.flush import Limits
+from onceserve_serving.catalog import Catalog
 from onceserve_serving.errors import InvalidSettingsError, ModelUnavailableError
 from onceserve_serving.fatal import EXIT_MODEL, report
 from onceserve_serving.health import Health
 from onceserve_serving.http_server import HttpServer
 from onceserve_serving.lifecycle import Lifecycle, Phase
 from onceserve_serving.listener import listen
-from onceserve_serving.served import ServedModel
+from onceserve_serving.loading import Loader
+from onceserve_serving.pipeline import Pipeline
+from onceserve_serving.repository import Repository
+from onceserve_serving.served import Terms
 from onceserve_serving.settings import Settings, termination_log
 from onceserve_serving.stop import StopSignals
 from onceserve_serving.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from onceserve_serving.api.grpc.server import GrpcServer
 
 log = logging.getLogger(__name__)
 
@@ -34,18 +40,53 @@ class Service:
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
         self._settings = settings
         self._listener = listener
-        self.thread = InferenceThread()
         self._lifecycle = Lifecycle()
         self._telemetry = Telemetry()
-        self._model = ServedModel(settings.served_name, settings.model_version, self._lifecycle)
+        self._edge = edge.from_settings(settings, self._telemetry.reloaded)
+        self.loader = Loader(settings, self._telemetry)
+        self._catalog = Catalog(settings)
+        self._repository = Repository(
+            self.loader.load,
+            self._catalog.sources,
+            _terms(settings, self._telemetry),
+            control=settings.allow_model_control or settings.repository is not None,
+        )
+        self._telemetry.watch_queue(self._repository.queued)
+        for name in self._catalog.at_start():
+            self._repository.expect(name)
         self._health = Health(
-            self._model,
-            self.thread,
+            self._repository,
+            self._lifecycle,
             inference_deadline=settings.inference_deadline,
             smoke_deadline=settings.smoke_deadline,
         )
+        pipeline = Pipeline(self._repository, timeout=settings.timeout)
+        self._grpc = self._grpc_server(pipeline)
         self._server = HttpServer(
-            app.create_server(self._model, self._health, self._telemetry, settings.max_body_bytes), settings
+            front.create_server(
+                self._repository,
+                pipeline,
+                self._health,
+                self._telemetry,
+                settings.max_body_bytes,
+                edge=self._edge,
+            ),
+            settings,
+            self._edge.http_tls,
+        )
+
+    def _grpc_server(self, pipeline: Pipeline) -> "GrpcServer | None":
+        if self._settings.grpc_port == "off":
+            return None
+        from onceserve_serving.api.grpc.server import GrpcServer  # noqa: PLC0415
+
+        return GrpcServer(
+            repository=self._repository,
+            pipeline=pipeline,
+            health=self._health,
+            telemetry=self._telemetry,
+            settings=self._settings,
+            edge=self._edge,
         )
 
     async def run(self) -> int:
@@ -53,6 +94,9 @@ class Service:
         with StopSignals().handled() as stop:
             port = self._listener.getsockname()[1]
             log.info("listening on port %d, loading the model", port, extra={"port": port})
+            if self._grpc is not None:
+                await self._grpc.start()
+                log.info("gRPC listens on port %d", self._grpc.port, extra={"grpc_port": self._grpc.port})
             serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
             try:
                 await self._serve_until(stop, serving)
@@ -75,34 +119,38 @@ class Service:
         stopping.cancel()
 
     async def _load(self) -> None:
-        started = time.monotonic()
         self._lifecycle.advance(Phase.LOADING)
-        settings = self._settings
-        runner, sha256 = await self.thread.call(lambda: load(settings, self.thread))
-        seconds = time.monotonic() - started
-        self._model.install(runner)
-        self._telemetry.loaded(self._model.name, self._model.version, sha256, seconds)
+        for name in self._repository.names():
+            await self._repository.load(name)
+        # What is there now stays: the collector need not look through it again, which would hold up requests.
+        gc.freeze()
         self._lifecycle.advance(Phase.READY)
-        facts = {"model": self._model.name, "version": self._model.version, "sha256": sha256, "seconds": seconds}
-        log.info("ready at http://localhost:%d/", self._listener.getsockname()[1], extra=facts)
+        scheme = "https" if self._edge.tls else "http"
+        log.info("ready at %s://localhost:%d/", scheme, self._listener.getsockname()[1])
 
     async def _drain(self, stop: StopSignals) -> None:
         was_ready = self._lifecycle.phase is Phase.READY
         self._lifecycle.advance(Phase.DRAINING)
         self._telemetry.draining()
         self._server.announce_close()
+        if self._grpc is not None:
+            self._grpc.announce_drain()
         # Nothing sends traffic to a server that was never ready.
         if was_ready:
             await _within(self._settings.drain_delay, stop.now.wait())
 
     async def _end(self, stop: StopSignals, serving: asyncio.Task[None]) -> None:
         self._server.should_exit = True
+        leaving = None if self._grpc is None else asyncio.create_task(self._grpc.stop(stop.now))
         forcing = asyncio.create_task(stop.now.wait())
         await asyncio.wait({forcing, serving}, return_when=asyncio.FIRST_COMPLETED)
         if forcing.done():
             self._server.force()
         forcing.cancel()
         await serving
+        if leaving is not None:
+            await leaving
+        await asyncio.to_thread(self._edge.close)
         self._lifecycle.advance(Phase.STOPPED)
         log.info("stopped", extra={"inflight": self._telemetry.inflight.count})
 
@@ -114,7 +162,7 @@ def run(settings: Settings) -> int:
     """
     with _listen(settings) as listener:
         service, code = asyncio.run(_serve(settings, listener))
-    if service.thread.busy:
+    if service.loader.busy:
         # onnxruntime is torn down at interpreter exit, under the feet of a run that never ended.
         logging.shutdown()
         os._exit(code)
@@ -126,11 +174,12 @@ async def _serve(settings: Settings, listener: socket.socket) -> tuple[Service, 
     return service, await service.run()
 
 
-def load(settings: Settings, thread: InferenceThread) -> tuple[Runner, str]:
-    """Fetch, verify, load and warm up the model; return what runs it and its SHA-256. Raises ModelUnavailableError."""
-    model = model_source.fetch(settings.model_uri, sha256=settings.model_sha256, max_bytes=settings.max_model_bytes)
-    engine = ort.load(model.content, settings.threads)
-    return Runner(engine, thread, warm_up(engine)), model.sha256
+def _terms(settings: Settings, telemetry: Telemetry) -> Terms:
+    return Terms(
+        telemetry,
+        Limits(settings.max_batch_size, settings.max_delay),
+        Capacity(settings.max_concurrency, settings.max_queue, settings.max_queue_bytes),
+    )
 
 
 def _listen(settings: Settings) -> socket.socket:

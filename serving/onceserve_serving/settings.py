@@ -7,18 +7,24 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, StringConstraints, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from onceserve_contract import environment, http
+from onceserve_contract import environment, grpc, http
+from onceserve_serving import cpus
 from onceserve_serving.errors import InvalidSettingsError
 
 SCHEMES: Final = ("", "file", "http", "https")
-OPTIONS: Final = {"model_uri": "MODEL", "model_name": "--name", "model_sha256": "--sha256"}
+OPTIONS: Final = {"model_uri": "MODEL", "model_name": "--name", "model_sha256": "--sha256", "models": "--model"}
+NAMED_MODEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}=.+")
 KUBELET_TERMINATION_LOG: Final = Path("/dev/termination-log")
 
 Name = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,252})?$")]
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+
+
+def _threads(value: object) -> object:
+    return cpus.limit() if value == "auto" else value
 
 
 class Settings(BaseSettings):
@@ -33,7 +39,7 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    model_uri: str
+    model_uri: str = Field(default="", validate_default=False)
     """The model: a path, file://, http:// or https://. Credentials in a URL are used and never shown."""
 
     model_name: Name = ""
@@ -45,18 +51,58 @@ class Settings(BaseSettings):
     model_sha256: Annotated[str, StringConstraints(pattern=r"^([0-9a-fA-F]{64})?$", to_lower=True)] = ""
     """SHA-256 (64 hex digits) that the model must have, so that what was approved is what answers. Default: any."""
 
+    models: Annotated[tuple[str, ...], NoDecode] = ()
+    """Further models, each as NAME=URI; the option may be given more than once, the variable takes them with spaces
+    between."""
+
+    repository: Path | None = None
+    """Directory of models that can be loaded and unloaded at run time: NAME.onnx, NAME/model.onnx or
+    NAME/VERSION/model.onnx, of which the highest version is served."""
+
+    repository_mode: Literal["all", "explicit"] = "all"
+    """Whether all models of the repository are loaded at the start, or each only when it is asked for."""
+
+    allow_model_control: bool = False
+    """Let callers load again and unload the models that were named at the start; those of a repository they always
+    may."""
+
     max_model_bytes: Annotated[int, Field(ge=1)] = 2**31 - 1
     """Bytes that a model may have. ONNX itself ends at 2 GiB; a smaller limit guards a small pod."""
 
-    threads: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Threads inside one inference (onnxruntime's intra-op). One serves small models best; match the CPU limit for
-    large ones."""
+    threads: Annotated[int, BeforeValidator(_threads), Field(ge=1, le=1024)] = Field(default_factory=cpus.limit)
+    """Threads inside one inference (onnxruntime's intra-op). Default: auto, which is the CPU limit, rounded up."""
 
+    providers: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]+(,[A-Za-z]+)*$")] = "CPU"
+    """What runs the models, in the order of preference, with commas between: CPU, CUDA, TensorRT, OpenVINO or another
+    execution provider of the onnxruntime that is installed. The CPU takes what the others cannot."""
+
+    max_batch_size: Annotated[int, Field(ge=1, le=65_536)] = 32
+    """Rows that go through a model in one run: what is waiting when the model is free goes together. 1 runs every
+    request alone. Models with a fixed first dimension always run so."""
+
+    max_delay: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 0.0
+    """Seconds that a request may wait for others to fill its batch. 0 never lets a single request wait."""
+
+    max_concurrency: Annotated[int, Field(ge=1, le=65_536)] = 64
+    """Requests to a model that are decoded, batched and run at the same time; further ones queue."""
+
+    max_queue: Annotated[int, Field(ge=0, le=1_048_576)] = 256
+    """Requests to a model that may queue; further ones are answered 429 at once."""
+
+    max_queue_bytes: Annotated[int, Field(ge=0)] = 128 * 2**20
+    """Bytes of the requests to a model that may queue."""
+
+    timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 30.0
+    """Seconds within which the run of a request must begin if its caller names no deadline; else it is answered 504 and
+    never runs."""
     host: str = ""
     """Address to listen on. Default: all, IPv4 and IPv6."""
 
     port: Annotated[int, Field(ge=0, le=65_535)] = http.PORT
     """TCP port of the HTTP server; 0 takes a free one and logs it."""
+
+    grpc_port: Annotated[int, Field(ge=0, le=65_535)] | Literal["off"] = grpc.PORT
+    """TCP port of the gRPC server; 0 takes a free one and logs it, off serves no gRPC and saves its memory."""
 
     max_body_bytes: Annotated[int, Field(ge=1)] = 32 * 2**20
     """Bytes that a request's body may have, so that one caller cannot take the memory of all."""
@@ -64,6 +110,20 @@ class Settings(BaseSettings):
     keep_alive: Annotated[float, Field(ge=1, le=86_400)] = 120.0
     """Seconds that an idle connection stays open. Longer than clients and proxies keep theirs (usually 60 to 75), so
     that they close first and never send into a connection that is just going away."""
+
+    api_keys: Path | None = None
+    """File of OWNER: sha256:HASH lines, or a directory of such files named after their owners, as a mounted Secret is.
+    Calls then need a key; probes and metrics do not. Read again when it changes. `onceserve hash-key` makes keys.
+    Default: anybody may call."""
+
+    tls_cert: Path | None = None
+    """Certificate chain in PEM form: HTTP and gRPC then speak TLS alone. Read again when it changes. Default: none."""
+
+    tls_key: Path | None = None
+    """Private key of the certificate, in PEM form and without a passphrase."""
+
+    tls_client_ca: Path | None = None
+    """Authorities in PEM form; only clients with a certificate of theirs are let in. Default: any client."""
 
     inference_deadline: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     """Seconds after which a run that has not ended counts as stuck: the server is then neither ready nor alive."""
@@ -89,6 +149,21 @@ class Settings(BaseSettings):
 
     log_format: Literal["auto", "json", "text"] = "auto"
     """Form of the log on standard error; auto writes text to a terminal and JSON elsewhere."""
+
+    access_log: bool = False
+    """Log a line for every inference request, which costs some throughput. Failures of the server are always logged."""
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split(cls, models: object) -> object:
+        return models.split() if isinstance(models, str) else models
+
+    @field_validator("models")
+    @classmethod
+    def _named(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(NAMED_MODEL.fullmatch(one) and uri_scheme(one.partition("=")[2]) in SCHEMES for one in models):
+            raise ValueError("expected NAME=URI, with a path, file://, http:// or https://")
+        return models
 
     @field_validator("model_uri")
     @classmethod
@@ -130,9 +205,12 @@ def read(options: dict[str, Any]) -> Settings:
     Raises InvalidSettingsError with one line that names each bad setting and what was expected, never its value.
     """
     try:
-        return Settings(**options)
+        settings = Settings(**options)
     except ValidationError as error:
         raise InvalidSettingsError("; ".join(_complaint(one["loc"][0], one["msg"]) for one in error.errors())) from None
+    if not (settings.model_uri or settings.models or settings.repository):
+        raise InvalidSettingsError(_complaint("model_uri", "Field required"))
+    return settings
 
 
 def _complaint(field: int | str, message: str) -> str:

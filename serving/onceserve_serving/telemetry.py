@@ -1,17 +1,23 @@
 """Prometheus metrics of the server, in a registry of its own."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, disable_created_metrics
+
+from onceserve_serving.tally import Count, Distribution
 
 HTTP: Final = "http"
-"""Value of the `protocol` label for requests over HTTP."""
+GRPC: Final = "grpc"
+"""Values of the `protocol` label."""
 
 BUCKETS: Final = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
+
+ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 # They would double the series for a time that no rule uses.
@@ -35,23 +41,43 @@ class Telemetry:
     def __post_init__(self) -> None:
         registry = self.registry
         ProcessCollector(registry=registry)
-        self._requests = Counter(
-            "onceserve_requests", "Inference requests answered.", ("code", "protocol"), registry=registry
-        )
-        # A label look-up takes a lock and a dictionary of tuples: once per code, not once per request.
-        self._by_code: dict[int, Counter] = {}
-        self._durations = Histogram(
+        self._requests = Count("onceserve_requests", "Inference requests answered.", registry, ("code", "protocol"))
+        # Turning numbers into labels anew for each request costs more than counting it.
+        self._codes: dict[int, str] = {}
+        self._durations = Distribution(
             "onceserve_request_duration_seconds",
             "Time from an inference request's headers to its answer.",
-            buckets=BUCKETS,
-            registry=registry,
+            registry,
+            BUCKETS,
         )
-        self._compute = Histogram(
-            "onceserve_compute_duration_seconds", "Time inside the model.", buckets=BUCKETS, registry=registry
+        self._compute = Distribution(
+            "onceserve_compute_duration_seconds", "Time inside the model in one run.", registry, BUCKETS
         )
-        self._executions = Counter("onceserve_executions", "Runs of the model for requests.", registry=registry)
+        self._executions = Count("onceserve_executions", "Requests that went through the model.", registry)
+        self._queue = Distribution(
+            "onceserve_queue_duration_seconds",
+            "Time from a request's arrival to the beginning of its run.",
+            registry,
+            BUCKETS,
+        )
+        self._batches = Distribution(
+            "onceserve_batch_size", "Rows that went through the model in one run.", registry, ROWS
+        )
+        self._rejections = Count(
+            "onceserve_rejected",
+            "Requests that were not run: no room in the queue, or their deadline had passed.",
+            registry,
+            ("reason",),
+        )
+        self._queued = Gauge("onceserve_queued_requests", "Requests that wait for their turn.", registry=registry)
         self._info = Gauge(
             "onceserve_model_info", "The model served; always 1.", ("model", "version", "sha256"), registry=registry
+        )
+        self._reloads = Counter(
+            "onceserve_reloads",
+            "Readings of changed API keys or certificates; after one that failed the former stay in force.",
+            ("what", "result"),
+            registry=registry,
         )
         self._load = Gauge("onceserve_model_load_seconds", "Time to fetch, verify and load.", registry=registry)
         self._draining = Gauge("onceserve_draining", "1 while the server drains.", registry=registry)
@@ -59,23 +85,40 @@ class Telemetry:
             lambda: self.inflight.count
         )
 
-    def answered(self, code: int, seconds: float) -> None:
-        """Count one answered inference request."""
-        child = self._by_code.get(code)
-        if child is None:
-            child = self._by_code[code] = self._requests.labels(str(code), HTTP)
-        child.inc()
+    def answered(self, code: int, seconds: float, protocol: str = HTTP) -> None:
+        """Count one answered inference request; `code` is HTTP's status, also of what ended the same way over gRPC."""
+        text = self._codes.get(code)
+        if text is None:
+            text = self._codes[code] = str(code)
+        self._requests.inc(text, protocol)
         self._durations.observe(seconds)
 
-    def executed(self, seconds: float) -> None:
-        """Count one run of the model for a request."""
-        self._executions.inc()
+    def began(self, seconds: float) -> None:
+        """Count a request whose run begins after it waited so long."""
+        self._queue.observe(seconds)
+
+    def executed(self, seconds: float, *, rows: int, requests: int) -> None:
+        """Count one run of the model: its rows, and the requests that it answers."""
+        self._executions.inc(by=requests)
         self._compute.observe(seconds)
+        self._batches.observe(rows)
+
+    def rejected(self, reason: str) -> None:
+        """Count a request that was not run, because there was no room for it or its deadline had passed."""
+        self._rejections.inc(reason)
+
+    def watch_queue(self, queued: Callable[[], float]) -> None:
+        """Tell how many requests wait by asking this function."""
+        self._queued.set_function(queued)
 
     def loaded(self, model: str, version: str, sha256: str, seconds: float) -> None:
         """Record which model is served and how long it took to get it."""
         self._info.labels(model, version, sha256).set(1)
         self._load.set(seconds)
+
+    def reloaded(self, what: str, result: str) -> None:
+        """Count one reading of changed API keys or certificates."""
+        self._reloads.labels(what, result).inc()
 
     def draining(self) -> None:
         """Record that the server drains."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
+Buffer: TypeAlias = bytes | bytearray | memoryview
 
 DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
     "BOOL": np.dtype(np.bool_),
@@ -24,7 +25,7 @@ DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
     "FP64": np.dtype(np.float64),
     "BYTES": np.dtype(np.object_),
 }
-"""The protocol's datatypes and how they are held in memory."""
+"""The protocol's datatypes and how they are held in memory; an element of BYTES is a `bytes`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,12 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class InferenceRequest:
-    """A request that fits the signature: every input present, the outputs chosen and ordered."""
+    """A request that fits the signature: every input present, the outputs chosen and ordered.
+
+    `binary` are the outputs that a caller over REST wants as bytes instead of JSON.
+    """
 
     id: str | None
     inputs: Mapping[str, Array]
     outputs: tuple[str, ...]
+    binary: frozenset[str] = frozenset()

@@ -32,7 +32,8 @@ class Pair:
     @property
     def serial(self) -> str:
         """Return the serial number in hex, as Python's ssl shows a peer's."""
-        return f"{x509.load_pem_x509_certificate(self.cert).serial_number:X}".rjust(2, "0")
+        number = x509.load_pem_x509_certificate(self.cert).serial_number
+        return number.to_bytes((number.bit_length() + 7) // 8).hex().upper()
 
 
 class Authority:

@@ -1,6 +1,7 @@
 """Metadata, health, metrics and the page for people: FastAPI at its most convenient."""
 
 from collections.abc import Mapping
+from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
@@ -10,10 +11,16 @@ from pydantic import BaseModel
 from onceserve_contract import http
 from onceserve_serving import __version__
 from onceserve_serving.api import page
+from onceserve_serving.api.openapi import problems
+from onceserve_serving.errors import NotReadyError, UnknownModelError
 from onceserve_serving.health import Health
-from onceserve_serving.served import ServedModel
+from onceserve_serving.repository import Repository
 from onceserve_serving.telemetry import Telemetry
 from onceserve_serving.tensors import TensorSpec
+
+EXTENSIONS: Final = ["binary_tensor_data", "model_repository"]
+
+PROMETHEUS: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 
 
 class Server(BaseModel):
@@ -61,29 +68,30 @@ class ModelReady(BaseModel):
     ready: bool = True
 
 
-def server_routes(model: ServedModel, health: Health, telemetry: Telemetry) -> APIRouter:
+def server_routes(repository: Repository, health: Health, telemetry: Telemetry) -> APIRouter:
     """Return the routes about the server."""
-    router = APIRouter()
+    router = APIRouter(tags=["server"])
 
     @router.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def home(request: Request) -> str:
-        return page.render(model, request.headers.get("host", ""))
+        host = request.headers.get("host", "")
+        return page.render(repository.models(), health.describe(), request.url.scheme, host)
 
-    @router.get("/v2", tags=["server"])
+    @router.get("/v2")
     async def server() -> Server:
-        return Server(name="onceserve", version=__version__, extensions=[])
+        return Server(name="onceserve", version=__version__, extensions=EXTENSIONS)
 
-    @router.get(http.LIVE_PATH, tags=["server"])
+    @router.get(http.LIVE_PATH, responses=problems(NotReadyError))
     async def live() -> Live:
         health.check_live()
         return Live()
 
-    @router.get(http.READY_PATH, tags=["server"])
+    @router.get(http.READY_PATH, responses=problems(NotReadyError))
     async def ready() -> Ready:
         await health.check_ready()
         return Ready()
 
-    @router.get(http.METRICS_PATH, tags=["server"])
+    @router.get(http.METRICS_PATH, response_class=Response, responses=PROMETHEUS)
     async def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(telemetry.registry), headers={"Content-Type": content_type})
@@ -91,36 +99,43 @@ def server_routes(model: ServedModel, health: Health, telemetry: Telemetry) -> A
     return router
 
 
-def model_routes(model: ServedModel, health: Health) -> APIRouter:
-    """Return the routes about the model."""
-    router = APIRouter(prefix="/v2/models/{name}", tags=["model"])
+def model_routes(repository: Repository, health: Health) -> APIRouter:
+    """Return the routes about the models."""
+    errors = problems(UnknownModelError, NotReadyError)
+    router = APIRouter(prefix="/v2/models/{name}", tags=["models"], responses=errors)
 
     @router.get("")
+    async def metadata(name: str) -> Model:
+        return _described(repository, name, None)
+
     @router.get("/versions/{version}")
-    async def metadata(name: str, version: str | None = None) -> Model:
-        model.check(name, version)
-        signature = model.runner().signature
-        return Model(
-            name=model.name,
-            versions=[model.version],
-            platform="onnxruntime_onnx",
-            inputs=_described(signature.inputs),
-            outputs=_described(signature.outputs),
-        )
+    async def version_metadata(name: str, version: str) -> Model:
+        return _described(repository, name, version)
 
     @router.get("/ready")
+    async def ready(name: str) -> ModelReady:
+        await health.check_model(name)
+        return ModelReady(name=name)
+
     @router.get("/versions/{version}/ready")
-    async def ready(name: str, version: str | None = None) -> ModelReady:
-        model.check(name, version)
-        await health.check_ready()
-        return ModelReady(name=model.name)
+    async def version_ready(name: str, version: str) -> ModelReady:
+        await health.check_model(name, version)
+        return ModelReady(name=name)
 
     return router
 
 
-def _described(specs: Mapping[str, TensorSpec]) -> list[Tensor]:
-    return [_tensor(spec) for spec in specs.values()]
+def _described(repository: Repository, name: str, version: str | None) -> Model:
+    model = repository.get(name, version)
+    signature = model.runner().signature
+    return Model(
+        name=model.name,
+        versions=[model.version],
+        platform="onnxruntime_onnx",
+        inputs=_tensors(signature.inputs),
+        outputs=_tensors(signature.outputs),
+    )
 
 
-def _tensor(spec: TensorSpec) -> Tensor:
-    return Tensor(name=spec.name, datatype=spec.datatype, shape=list(spec.shape))
+def _tensors(specs: Mapping[str, TensorSpec]) -> list[Tensor]:
+    return [Tensor(name=spec.name, datatype=spec.datatype, shape=list(spec.shape)) for spec in specs.values()]

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from onceserve_contract.termination import FailureReason
 from onceserve_serving.engine import Engine
 from onceserve_serving.engine.signature import warm_up_inputs
@@ -45,25 +47,48 @@ def warm_up(engine: Engine) -> WarmUp:
     raise ModelUnavailableError(FailureReason.LOAD_FAILED, f"the warm-up run failed: {refusal}") from refusal
 
 
+def in_bulk(engine: Engine, warm: WarmUp, rows: int) -> WarmUp | None:
+    """Measure a run of so many rows; None where it would take too long to ask or the model refuses."""
+    if warm.seconds * rows > WORTH_REPEATING * REPEATS:
+        return None
+    inputs = {name: np.repeat(array, rows, axis=0) for name, array in warm.inputs.items()}
+    try:
+        return WarmUp(inputs, _measure(engine, inputs))
+    except OnceServeError:
+        return None
+
+
 class Runner:
     """A warm model: short runs on the event loop, long ones in the inference thread."""
 
-    def __init__(self, engine: Engine, thread: InferenceThread, warm: WarmUp) -> None:
+    def __init__(self, engine: Engine, thread: InferenceThread, warm: WarmUp, bulk: WarmUp | None = None) -> None:
         self.signature: Signature = engine.signature
         self.warm = warm
         self.thread = thread
         self.last_success = time.monotonic()
         self._engine = engine
-        self._short_bytes = LOOP_BUDGET / max(warm.seconds, 1e-9) * max(_bytes(warm.inputs), 1)
+        self._short_bytes = _short_bytes(warm, bulk)
 
     async def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Execution:
         """Run the model; raises InvalidRequestError or ExecutionFailedError."""
-        if _bytes(inputs) <= self._short_bytes:
-            execution = _timed(self._engine, inputs, outputs)
+        if self.is_short(inputs):
+            execution = self.execute(inputs, outputs)
         else:
-            execution = await self.thread.call(lambda: _timed(self._engine, inputs, outputs))
-        self.last_success = time.monotonic()
+            execution = await self.thread.call(lambda: self.execute(inputs, outputs))
+        self.succeeded()
         return execution
+
+    def is_short(self, *requests: Mapping[str, Array]) -> bool:
+        """Tell whether these requests can be run together without holding up the event loop."""
+        return sum(map(_bytes, requests)) <= self._short_bytes
+
+    def execute(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Execution:
+        """Run the model here and now; raises InvalidRequestError or ExecutionFailedError."""
+        return _timed(self._engine, inputs, outputs)
+
+    def succeeded(self) -> None:
+        """Note that the model has just answered."""
+        self.last_success = time.monotonic()
 
     async def smoke(self) -> None:
         """Run the warm-up inputs as a request would be run."""
@@ -84,5 +109,20 @@ def _timed(engine: Engine, inputs: Mapping[str, Array], outputs: Sequence[str]) 
     return Execution(arrays, time.perf_counter() - started)
 
 
+def _short_bytes(warm: WarmUp, bulk: WarmUp | None) -> float:
+    """Return the bytes of inputs up to which a run takes no more than its budget."""
+    size = max(_bytes(warm.inputs), 1)
+    proportional = LOOP_BUDGET / max(warm.seconds, 1e-9) * size
+    if bulk is None or warm.seconds > LOOP_BUDGET:
+        return proportional
+    slope = max(bulk.seconds - warm.seconds, 1e-9) / (_bytes(bulk.inputs) - size)
+    # Beyond what was measured nothing is known.
+    return max(proportional, min(size + (LOOP_BUDGET - warm.seconds) / slope, _bytes(bulk.inputs)))
+
+
 def _bytes(inputs: Mapping[str, Array]) -> int:
-    return sum(array.nbytes for array in inputs.values())
+    # A generator would cost more than all the rest of a small request's batching.
+    size = 0
+    for array in inputs.values():
+        size += array.nbytes
+    return size

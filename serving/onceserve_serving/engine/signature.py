@@ -46,7 +46,7 @@ def read(inputs: Sequence[Declared], outputs: Sequence[Declared]) -> Signature:
 
 
 def warm_up_inputs(signature: Signature) -> Iterator[dict[str, Array]]:
-    """Yield inputs of zeros and empty strings that fit the signature, the smallest first."""
+    """Yield inputs of zeros and empty bytes that fit the signature, the smallest first."""
     for size in SIZES if _has_inner_dynamic(signature) else SIZES[:1]:
         yield {name: _blank(spec, size) for name, spec in signature.inputs.items()}
 
@@ -75,4 +75,4 @@ def _has_inner_dynamic(signature: Signature) -> bool:
 
 def _blank(spec: TensorSpec, size: int) -> Array:
     shape = [wanted if wanted >= 0 else (1 if axis == 0 else size) for axis, wanted in enumerate(spec.shape)]
-    return np.full(shape, "" if spec.datatype == "BYTES" else 0, dtype=DTYPES[spec.datatype])
+    return np.full(shape, b"" if spec.datatype == "BYTES" else 0, dtype=DTYPES[spec.datatype])

@@ -1,14 +1,22 @@
 """The one thread for work that would hold up the event loop."""
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from onceserve_serving.errors import ExecutionFailedError
+
 T = TypeVar("T")
+
+
+def died() -> ExecutionFailedError:
+    """Return the error for a call that no thread will run any more."""
+    return ExecutionFailedError("the inference thread has ended; the server must be restarted")
 
 
 class InferenceThread:
@@ -18,8 +26,9 @@ class InferenceThread:
     """
 
     def __init__(self) -> None:
-        self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._busy_since: float | None = None
+        self._ended = False
         threading.Thread(target=self._work, name="inference", daemon=True).start()
 
     def busy_for(self) -> float:
@@ -32,19 +41,47 @@ class InferenceThread:
         """Whether a call runs now."""
         return self._busy_since is not None
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread takes calls."""
+        return not self._ended
+
     async def call(self, function: Callable[[], T]) -> T:
         """Run the function in the thread; a call that is cancelled before its turn never runs."""
         job: Future[T] = Future()
         self._jobs.put((job, function))
+        # The thread refuses what it finds when it ends; what comes later, nobody else would.
+        if self._ended:
+            self._refuse_all()
         return await asyncio.wrap_future(job)
 
+    def close(self) -> None:
+        """End the thread after the calls that wait."""
+        self._jobs.put(None)
+
     def _work(self) -> None:
-        while True:
-            job, function = self._jobs.get()
-            if job.set_running_or_notify_cancel():
-                self._busy_since = time.monotonic()
+        try:
+            while job := self._jobs.get():
+                self._run(*job)
+        finally:
+            self._ended = True
+            self._refuse_all()
+
+    def _run(self, job: Future[Any], function: Callable[[], Any]) -> None:
+        if job.set_running_or_notify_cancel():
+            self._busy_since = time.monotonic()
+            try:
                 _settle(job, function)
+            finally:
                 self._busy_since = None
+                if not job.done():
+                    job.set_exception(died())
+
+    def _refuse_all(self) -> None:
+        with contextlib.suppress(Empty):
+            while True:
+                if (job := self._jobs.get_nowait()) and job[0].set_running_or_notify_cancel():
+                    job[0].set_exception(died())
 
 
 def _settle(job: Future[T], function: Callable[[], T]) -> None:

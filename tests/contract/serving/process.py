@@ -39,7 +39,7 @@ class Server:
         (home / "empty").mkdir()
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [COMMAND, "serve", "--host", "127.0.0.1", "--port", "0", *arguments],
+                [COMMAND, "serve", "--host", "127.0.0.1", "--port", "0", "--grpc-port", "off", *arguments],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -68,6 +68,10 @@ class Server:
         """Return the server's port once it listens."""
         return until(self._port, "listening")
 
+    def grpc_target(self) -> str:
+        """Return the address of the gRPC server once it listens; it has to be asked for with `--grpc-port 0`."""
+        return f"127.0.0.1:{until(lambda: self._logged('grpc_port'), 'gRPC listening')}"
+
     def ready(self) -> "Server":
         """Wait until the server is ready."""
         until(lambda: any("ready at" in one["message"] for one in self._alive()), "ready")
@@ -78,7 +82,10 @@ class Server:
         return self.records()
 
     def _port(self) -> int | None:
-        return next((one["port"] for one in self._alive() if "port" in one), None)
+        return self._logged("port")
+
+    def _logged(self, fact: str) -> int | None:
+        return next((one[fact] for one in self._alive() if fact in one), None)
 
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Send the process a signal."""

@@ -1,7 +1,7 @@
 import html
 import json
 import re
-import shlex
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,11 @@ def test_metadata_is_the_models_signature(example: httpx.Client, path: str) -> N
 
 
 def test_the_server_says_what_it_is(example: httpx.Client) -> None:
-    assert example.get("/v2").json() == {"name": "onceserve", "version": version("onceserve"), "extensions": []}
+    assert example.get("/v2").json() == {
+        "name": "onceserve",
+        "version": version("onceserve"),
+        "extensions": ["binary_tensor_data", "model_repository"],
+    }
 
 
 @pytest.mark.parametrize(
@@ -113,10 +117,10 @@ def test_every_answer_names_the_pod(example: httpx.Client, path: str) -> None:
 def test_the_page_has_a_command_that_works(example: httpx.Client) -> None:
     found = re.search(r"<pre>(.*?)</pre>", example.get("/").text, re.DOTALL)
     assert found
-    words = shlex.split(html.unescape(found[1]))
-    assert words[0] == "curl"
-    name, _, value = words[3].partition(": ")
-    assert httpx.post(words[1], headers={name: value}, content=words[5], trust_env=False).status_code == 200
+    command = html.unescape(found[1])
+    assert command.startswith("curl http")
+    answer = subprocess.run(["bash", "-c", f"{command} --noproxy '*' -sf"], capture_output=True, check=True)
+    assert json.loads(answer.stdout)["model_name"] == "risk"
 
 
 @pytest.mark.parametrize(
@@ -132,13 +136,50 @@ def test_the_page_has_a_command_that_works(example: httpx.Client) -> None:
         ("POST", "/v2/models/other/infer", 404),
         ("POST", "/v2/models/risk/versions/r2/infer", 404),
         ("POST", "/v2/models/risk%2Finfer/infer", 404),
+        ("HEAD", "/v2/models/risk/infer", 405),
+        ("HEAD", "/v2/repository/index", 405),
+        ("HEAD", "/nope", 404),
+        ("OPTIONS", "/nope", 404),
+        ("GET", "/v2/repository/index", 405),
+        ("POST", "/v2/repository/models/risk/load", 403),
+        ("POST", "/v2/repository/models/risk/unload", 403),
     ],
 )
 def test_every_error_is_a_problem(example: httpx.Client, method: str, path: str, status: int) -> None:
     response = example.request(method, path)
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
-    problem = response.json()
-    assert problem["status"] == status
-    assert problem["error"] == problem["detail"] != ""
     assert ("allow" in response.headers) == (status == 405)
+    if method != "HEAD":
+        problem = response.json()
+        assert problem["status"] == status
+        assert problem["error"] == problem["detail"] != ""
+
+
+@pytest.mark.parametrize("path", ["/", "/v2", "/v2/health/ready", "/v2/models/risk", "/metrics", "/openapi.json"])
+def test_head_is_get_without_the_body(example: httpx.Client, path: str) -> None:
+    got, head = example.get(path), example.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == got.headers["content-type"]
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v2", "GET, HEAD, OPTIONS"),
+        ("/v2/models/risk/ready", "GET, HEAD, OPTIONS"),
+        ("/v2/models/risk/infer", "POST, OPTIONS"),
+        ("/v2/repository/index", "POST, OPTIONS"),
+    ],
+)
+def test_a_path_tells_its_methods(example: httpx.Client, path: str, methods: str) -> None:
+    options = example.options(path)
+    assert (options.status_code, options.headers["allow"], options.content) == (204, methods, b"")
+    assert example.delete(path).headers["allow"] == methods
+
+
+def test_the_document_has_an_example_that_works(example: httpx.Client) -> None:
+    document = example.get("/openapi.json").json()
+    asked = document["paths"]["/v2/models/risk/infer"]["post"]["requestBody"]["content"]["application/json"]
+    answer = example.post("/v2/models/risk/infer", json=asked["example"])
+    assert (answer.status_code, answer.json()["model_name"]) == (200, "risk")

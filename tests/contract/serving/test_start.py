@@ -119,7 +119,7 @@ def test_the_server_writes_nothing_and_needs_no_home(serve: Serve, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
     assert {path.name for path in server.home.rglob("*")} == {"empty", "log"}
     assert "telemetry" not in server.log().lower()
-    assert [one["level"] for one in server.records()] == ["info"] * 4
+    assert [one["level"] for one in server.records()] == ["info"] * 5
 
 
 def test_a_stuck_inference_makes_the_server_neither_ready_nor_alive_and_does_not_keep_it(serve: Serve) -> None:
@@ -131,7 +131,7 @@ def test_a_stuck_inference_makes_the_server_neither_ready_nor_alive_and_does_not
         until(lambda: client.get("/v2/health/live").status_code == 503, "a stuck inference is noticed")
         answer = client.get("/v2/health/ready")
     assert answer.status_code == 503
-    assert "an inference has been running" in answer.json()["error"]
+    assert "an inference of model 'm' has been running" in answer.json()["error"]
     server.signal()
     until(lambda: "SIGTERM: draining" in server.log(), "the first signal is taken")
     server.signal()

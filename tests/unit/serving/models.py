@@ -27,8 +27,10 @@ TYPES: Mapping[str, int] = {
     "BYTES": TensorProto.STRING,
 }
 
+OTHER_TYPES: Mapping[str, int] = {"FP16": TensorProto.FLOAT16}
 
-def value(name: str, kind: int, shape: Shape) -> Any:
+
+def value(name: str, kind: int, shape: Shape | None) -> Any:
     return helper.make_tensor_value_info(name, kind, shape)
 
 
@@ -49,12 +51,23 @@ def unary(operator: str, kind: int = FLOAT, shape: Shape = ("N", 3)) -> bytes:
     return model([helper.make_node(operator, ["x"], ["y"])], [value("x", kind, shape)], [value("y", kind, shape)])
 
 
-def every_datatype() -> bytes:
-    """One input `in-T` and one output `out-T` of the same values for every datatype T with a JSON form."""
+def of_any_shape() -> bytes:
+    """Gives back floats of whatever shape: it declares none, which onnxruntime takes and onnx's checker does not."""
+    ends = [value(name, FLOAT, None) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "test", ends[:1], ends[1:])
+    content: bytes = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10
+    ).SerializeToString()
+    return content
+
+
+def every_datatype(*others: str) -> bytes:
+    """One input `in-T` and one output `out-T` of the same values for every datatype T with a JSON form, and others."""
+    types = {**TYPES, **{name: OTHER_TYPES[name] for name in others}}
     return model(
-        [helper.make_node("Identity", [f"in-{name}"], [f"out-{name}"]) for name in TYPES],
-        [value(f"in-{name}", kind, ["N"]) for name, kind in TYPES.items()],
-        [value(f"out-{name}", kind, ["N"]) for name, kind in TYPES.items()],
+        [helper.make_node("Identity", [f"in-{name}"], [f"out-{name}"]) for name in types],
+        [value(f"in-{name}", kind, ["N"]) for name, kind in types.items()],
+        [value(f"out-{name}", kind, ["N"]) for name, kind in types.items()],
     )
 
 
@@ -103,3 +116,24 @@ def reshape_to(size: int) -> bytes:
     shape = helper.make_tensor("s", INT64, [1], [size])
     node = helper.make_node("Reshape", ["x", "s"], ["y"])
     return model([node], [value("x", FLOAT, ["N"])], [value("y", FLOAT, [size])], [shape])
+
+
+def lookup(rows: int = 8) -> bytes:
+    """Gives row `x` of a table for each index `x`; fails on an index that is not in the table."""
+    table = helper.make_tensor("t", FLOAT, [rows, 2], np.arange(rows * 2, dtype=np.float32))
+    node = helper.make_node("Gather", ["t", "x"], ["y"])
+    return model([node], [value("x", INT64, ["N"])], [value("y", FLOAT, ["N", 2])], [table])
+
+
+def centred() -> bytes:
+    """Subtracts the mean of all rows, so that each row's answer depends on the others."""
+    axes = helper.make_tensor("axes", INT64, [1], [0])
+    nodes = [helper.make_node("ReduceMean", ["x", "axes"], ["m"]), helper.make_node("Sub", ["x", "m"], ["y"])]
+    return model(nodes, [value("x", FLOAT, ["N", 3])], [value("y", FLOAT, ["N", 3])], [axes])
+
+
+def summed() -> bytes:
+    """Declares any number of rows as its output and gives one: the sum of all."""
+    axes = helper.make_tensor("axes", INT64, [1], [0])
+    node = helper.make_node("ReduceSum", ["x", "axes"], ["y"])
+    return model([node], [value("x", FLOAT, ["N", 3])], [value("y", FLOAT, ["M", 3])], [axes])

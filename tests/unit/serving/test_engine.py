@@ -9,6 +9,7 @@ import pytest
 
 from onceserve_contract.termination import FailureReason
 from onceserve_serving.engine import ort
+from onceserve_serving.engine import thread as thread_module
 from onceserve_serving.engine.runner import Runner, WarmUp, warm_up
 from onceserve_serving.engine.signature import Declared, read
 from onceserve_serving.engine.thread import InferenceThread
@@ -139,6 +140,63 @@ async def test_the_thread_tells_how_long_it_is_busy() -> None:
     gate.set()
     await running
     await thread.call(lambda: None)
+
+
+async def test_a_thread_that_is_closed_ends_after_what_waits_and_refuses_the_rest() -> None:
+    thread, gate = InferenceThread(), threading.Event()
+    first = asyncio.create_task(thread.call(gate.wait))
+    await asyncio.sleep(0)
+    thread.close()
+    late = asyncio.create_task(thread.call(lambda: None))
+    await asyncio.sleep(0)
+    gate.set()
+    assert await first
+    for refused in (late, thread.call(lambda: None)):
+        with pytest.raises(ExecutionFailedError, match="the inference thread has ended"):
+            await asyncio.wait_for(refused, 1)
+    assert not thread.alive
+    assert not thread.busy
+
+
+async def test_a_thread_that_dies_of_a_defect_fails_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(*_: object) -> NoReturn:
+        raise MemoryError
+
+    told = threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda _: told.set())
+    thread = InferenceThread()
+    monkeypatch.setattr(thread_module, "_settle", defect)
+    for _ in range(2):
+        with pytest.raises(ExecutionFailedError, match="the inference thread has ended"):
+            await asyncio.wait_for(thread.call(lambda: None), 1)
+    assert not thread.alive
+    assert await asyncio.to_thread(told.wait, 1)
+
+
+@pytest.mark.parametrize(
+    ("bulk_seconds", "rows"), [(0.00017, 32), (0.00097, 32), (0.0031, 10.3), (0.1, 10.0), (None, 10.0)]
+)
+def test_what_a_batch_may_have_on_the_event_loop_is_measured(bulk_seconds: float | None, rows: float) -> None:
+    def warm(rows: int, seconds: float) -> WarmUp:
+        return WarmUp({"x": np.zeros((rows, 3), np.float32)}, seconds)
+
+    bulk = None if bulk_seconds is None else warm(32, bulk_seconds)
+    runner = Runner(ort.load(models.identity(), 1), InferenceThread(), warm(1, 0.0001), bulk)
+    assert runner._short_bytes / 12 == pytest.approx(rows)
+
+
+def test_a_provider_that_is_absent_is_named_with_those_that_are_there() -> None:
+    with pytest.raises(ModelUnavailableError, match=r"no provider CUDA \(providers\); it has .*CPU"):
+        ort.load(models.identity(), 1, "CUDA,CPU")
+    assert ort.load(models.identity(), 1, "cpu").signature.inputs.keys() == {"x"}
+
+
+def test_texts_are_bytes_outside_the_engine_and_text_within() -> None:
+    engine = ort.load(models.identity(models.TYPES["BYTES"], ["N"]), 1)
+    texts = np.array(["é".encode(), b"", b"a\0b"], dtype=np.object_)
+    assert engine.run({"x": texts}, ("y",))[0].tolist() == texts.tolist()
+    with pytest.raises(InvalidRequestError, match="input 'x' holds bytes that are no UTF-8 text"):
+        engine.run({"x": np.array([b"\xff"], dtype=np.object_)}, ("y",))
 
 
 def fail() -> NoReturn:

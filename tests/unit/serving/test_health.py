@@ -15,6 +15,7 @@ from onceserve_serving.lifecycle import Lifecycle, Phase
 from onceserve_serving.served import ServedModel
 from onceserve_serving.tensors import Array
 from unit.serving import models
+from unit.serving.serving import repository_of
 
 INPUTS = {"x": np.zeros((1, 3), dtype=np.float32)}
 
@@ -25,9 +26,9 @@ class Server:
     def __init__(self, inputs: Mapping[str, Array] = INPUTS, engine: Engine | None = None) -> None:
         self.lifecycle = Lifecycle()
         self.thread = InferenceThread()
-        self.model = ServedModel("m", "1", self.lifecycle)
+        self.model = ServedModel("m", "1")
         self.runner = Runner(engine or ort.load(models.identity(), 1), self.thread, WarmUp(inputs, 0.01))
-        self.health = Health(self.model, self.thread, inference_deadline=0.2, smoke_deadline=0.05)
+        self.health = Health(repository_of(self.model), self.lifecycle, inference_deadline=0.2, smoke_deadline=0.05)
 
     def ready(self) -> "Server":
         self.model.install(self.runner)
@@ -76,12 +77,45 @@ async def test_a_busy_server_is_ready_until_a_run_passes_its_deadline() -> None:
     await server.health.check_ready()
     while server.thread.busy_for() <= 0.2:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
-    with pytest.raises(NotReadyError, match="an inference has been running"):
+    with pytest.raises(NotReadyError, match="an inference of model 'm' has been running"):
         server.health.check_live()
-    with pytest.raises(NotReadyError, match="an inference has been running"):
+    with pytest.raises(NotReadyError, match="an inference of model 'm' has been running"):
         await server.health.check_ready()
     gate.set()
     await running
+
+
+async def test_a_server_whose_inference_thread_has_ended_is_neither_alive_nor_ready() -> None:
+    server = Server().ready()
+    server.thread.close()
+    while server.thread.alive:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    with pytest.raises(NotReadyError, match="the inference thread of model 'm' has ended"):
+        server.health.check_live()
+    with pytest.raises(NotReadyError, match="the inference thread of model 'm' has ended"):
+        await server.health.check_ready()
+
+
+async def test_the_server_is_ready_when_all_its_models_are_and_each_answers_for_itself() -> None:
+    server = Server().ready()
+    broken = ServedModel("broken", "1")
+    bad = {"x": np.zeros((1, 4), dtype=np.float32)}
+    broken.install(Runner(ort.load(models.identity(), 1), InferenceThread(), WarmUp(bad, 0.01)))
+    broken.runner().last_success -= 2 * module.FRESH
+    health = Health(
+        repository_of(server.model, broken, ServedModel("loading", "1")),
+        server.lifecycle,
+        inference_deadline=0.2,
+        smoke_deadline=0.05,
+    )
+    await health.check_model("m")
+    for failing in (health.check_ready(), health.check_model("broken")):
+        with pytest.raises(NotReadyError, match="model 'broken' failed its smoke inference"):
+            await failing
+    with pytest.raises(NotReadyError, match="the model is loading"):
+        await health.check_model("loading")
+    await broken.retire()
+    await health.check_ready()
 
 
 async def test_a_smoke_inference_that_hangs_is_asked_once_and_waited_for_again() -> None:

@@ -1,21 +1,29 @@
 """The raw ASGI endpoint, driven as a server would."""
 
+import asyncio
+import time
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
+import numpy as np
 import orjson
 import pytest
 
-from onceserve_serving import app
+from onceserve_serving import app, errors
+from onceserve_serving.api import body
 from onceserve_serving.api.open_inference import InferEndpoint
+from onceserve_serving.codec import compression
 from onceserve_serving.engine import ort
 from onceserve_serving.engine.runner import Runner, warm_up
 from onceserve_serving.engine.thread import InferenceThread
 from onceserve_serving.health import Health
-from onceserve_serving.lifecycle import Lifecycle, Phase
+from onceserve_serving.lifecycle import Lifecycle
 from onceserve_serving.pipeline import Pipeline
-from onceserve_serving.served import ServedModel
+from onceserve_serving.served import ServedModel, Terms
 from onceserve_serving.telemetry import Telemetry
 from unit.serving import models
+from unit.serving.serving import repository_of
 
 BODY = orjson.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}]})
 PATH = "/v2/models/m/infer"
@@ -26,16 +34,22 @@ class Edge:
 
     def __init__(self, content: bytes | None = None, max_body_bytes: int = 1_000) -> None:
         self.telemetry = Telemetry()
-        self.model = ServedModel("m", "1", Lifecycle())
+        self.model = ServedModel("m", "1", Terms(self.telemetry))
         if content:
             engine = ort.load(content, 1)
             self.model.install(Runner(engine, InferenceThread(), warm_up(engine)))
-            self.model.lifecycle.advance(Phase.READY)
-        pipeline = Pipeline(self.model, self.telemetry)
-        self.endpoint = InferEndpoint(self.model, pipeline, self.telemetry, max_body_bytes)
+        self.repository = repository_of(self.model)
+        pipeline = Pipeline(self.repository, timeout=30)
+        self.endpoint = InferEndpoint(self.repository, pipeline, self.telemetry, max_body_bytes)
 
     async def ask(
-        self, *pieces: bytes, path: str = PATH, method: str = "POST", gone: bool = False, **headers: str
+        self,
+        *pieces: bytes,
+        path: str = PATH,
+        method: str = "POST",
+        gone: bool = False,
+        leaves_after: asyncio.Event | None = None,
+        **headers: str,
     ) -> Any:
         named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
         messages = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
@@ -43,7 +57,10 @@ class Edge:
         sent: list[Any] = []
 
         async def receive() -> Any:
-            return messages.pop(0)
+            if messages:
+                return messages.pop(0)
+            await (leaves_after or asyncio.Event()).wait()
+            return {"type": "http.disconnect"}
 
         async def send(message: Any) -> None:
             sent.append(message)
@@ -51,7 +68,7 @@ class Edge:
         await self.endpoint({"type": "http", "method": method, "path": path, "headers": named}, receive, send)
         if not sent:
             return None
-        return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
+        return sent[0]["status"], dict(sent[0]["headers"]), b"".join(one["body"] for one in sent[1:])
 
     def counted(self, code: int) -> float | None:
         labels = {"code": str(code), "protocol": "http"}
@@ -85,9 +102,18 @@ async def test_every_form_of_the_route_is_served(path: str, media_type: str) -> 
         (405, "GET is not served here", {"method": "GET"}),
         (413, "more than 1000 bytes", {"content_length": "1001"}),
         (415, "'text/plain' is not served: expected application/json", {"content_type": "text/plain"}),
-        (415, "binary tensors are not served", {"inference_header_content_length": "10"}),
-        (415, "compressed bodies are not served", {"content_encoding": "gzip"}),
+        (415, "Content-Encoding 'br' is not served: expected gzip, deflate or zstd", {"content_encoding": "br"}),
+        (400, "the body is not gzip: it ends too early", {"content_encoding": "gzip"}),
         (400, "the body is not JSON", {"content_length": "²"}),
+        (400, "is 10, and the body has 0 bytes", {"inference_header_content_length": "10"}),
+        *(
+            (400, "Inference-Header-Content-Length must be", {"inference_header_content_length": one})
+            for one in ("", "-1", "1.0", "0x2", "9" * 5_000)
+        ),
+        *(
+            (400, "X-Request-Timeout must be", {"x_request_timeout": one})
+            for one in ("", "0", "0ms", "-1", "nan", "inf", "1e3", "1h", "1 2", "9" * 5_000)
+        ),
     ],
 )
 async def test_each_refusal_has_its_status_and_words(status: int, words: str, asked: dict[str, str]) -> None:
@@ -111,7 +137,7 @@ async def test_a_body_that_grows_beyond_the_limit_is_cut_off() -> None:
 async def test_a_model_that_is_not_loaded_asks_to_come_back() -> None:
     status, headers, body = await Edge().ask(BODY)
     assert (status, headers[b"retry-after"]) == (503, b"1")
-    assert "the server is starting" in orjson.loads(body)["error"]
+    assert "the model is loading" in orjson.loads(body)["error"]
 
 
 async def test_a_client_that_leaves_gets_no_answer_and_is_counted() -> None:
@@ -119,6 +145,108 @@ async def test_a_client_that_leaves_gets_no_answer_and_is_counted() -> None:
     assert await edge.ask(BODY[:5], gone=True) is None
     assert edge.counted(499) == 1
     assert edge.telemetry.inflight.count == 0
+
+
+async def test_a_client_that_leaves_while_it_waits_is_waited_for_no_more() -> None:
+    edge = Edge(models.identity())
+    begun = asyncio.Event()
+
+    async def infer(*_: Any) -> None:
+        begun.set()
+        await asyncio.get_running_loop().create_future()
+
+    edge.endpoint._pipeline = SimpleNamespace(infer=infer)  # type: ignore[assignment]
+    assert await edge.ask(BODY, leaves_after=begun) is None
+    assert edge.counted(499) == 1
+    assert edge.telemetry.inflight.count == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "header"),
+    [
+        (errors.OverloadedError("busy", 2.2, "queue"), 429, (b"retry-after", b"3")),
+        (errors.OverloadedError("busy", 0.01, "queue"), 429, (b"retry-after", b"1")),
+        (errors.DeadlineExceededError("late"), 504, (b"content-type", b"application/problem+json")),
+        (errors.NotReadyError("not yet"), 503, (b"retry-after", b"1")),
+    ],
+)
+async def test_what_cannot_be_answered_now_says_when(
+    error: Exception, status: int, header: tuple[bytes, bytes]
+) -> None:
+    edge = Edge(models.identity())
+    edge.endpoint._pipeline = SimpleNamespace(infer=AsyncMock(side_effect=error))  # type: ignore[assignment]
+    answered, headers, body = await edge.ask(BODY)
+    assert (answered, orjson.loads(body)["detail"]) == (status, str(error))
+    assert header in headers.items()
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [("1.5", 1.5), ("2s", 2), ("250ms", 0.25), (" 3 s ", 3), ("0.5 ms", 0.0005)]
+)
+async def test_a_timeout_is_a_deadline(given: str, seconds: float) -> None:
+    edge = Edge(models.identity())
+    infer = AsyncMock(side_effect=errors.DeadlineExceededError("late"))
+    edge.endpoint._pipeline = SimpleNamespace(infer=infer)  # type: ignore[assignment]
+    before = time.monotonic()
+    await edge.ask(BODY, x_request_timeout=given)
+    deadline = infer.call_args[0][4].deadline
+    assert before + seconds <= deadline <= time.monotonic() + seconds
+
+
+async def test_a_request_keeps_its_id() -> None:
+    edge = Edge(models.identity())
+    assert (await edge.ask(BODY, x_request_id="q-1"))[1][b"x-request-id"] == b"q-1"
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
+async def test_compressed_bodies_are_taken_and_given(coding: str) -> None:
+    edge = Edge(models.identity(shape=["N"]), max_body_bytes=200_000)
+    tensor = {"name": "x", "datatype": "FP32", "shape": [20_000], "data": [0.25] * 20_000}
+    body = compression.compress([orjson.dumps({"inputs": [tensor]})], coding)
+    plain = await edge.ask(body, content_encoding=coding)
+    assert b"content-encoding" not in plain[1]
+    status, headers, answer = await edge.ask(body, content_encoding=coding, accept_encoding=coding)
+    assert (status, headers[b"content-encoding"]) == (200, coding.encode())
+    assert int(headers[b"content-length"]) == len(answer) < len(plain[2]) / 10
+    assert compression.decompress(answer, coding, 10**6) == plain[2]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
+async def test_a_bomb_is_refused(coding: str) -> None:
+    edge = Edge(models.identity())
+    status, _, _ = await edge.ask(compression.compress([bytes(1_001)], coding), content_encoding=coding)
+    assert status == 413
+
+
+@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize("padding", range(4))
+async def test_large_binary_bodies_are_used_where_they_lie(declared: bool, padding: int) -> None:
+    edge = Edge(models.identity(), max_body_bytes=10**6)
+    rows = np.arange(90_000, dtype=np.float32).reshape(-1, 3)
+    parameters = {"binary_data_size": rows.nbytes}
+    tensor = {"name": "x", "datatype": "FP32", "shape": rows.shape, "parameters": parameters}
+    header = orjson.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}) + b" " * padding
+    body = header + rows.tobytes()
+    pieces = [body[start : start + 10_000] for start in range(0, len(body), 10_000)]
+    lengths: dict[str, Any] = {"content_length": str(len(body))} if declared else {}
+    status, headers, answer = await edge.ask(
+        *pieces, content_type="application/octet-stream", inference_header_content_length=str(len(header)), **lengths
+    )
+    assert (status, headers[b"content-type"]) == (200, b"application/octet-stream")
+    assert answer[int(headers[b"inference-header-content-length"]) :] == rows.tobytes()
+
+
+@pytest.mark.parametrize("offset", [0, 1, 106, 4_095])
+def test_room_is_aligned_where_the_tensors_begin(offset: int) -> None:
+    room = np.frombuffer(body._aligned(10_000, offset), dtype=np.uint8)
+    assert (room.ctypes.data + offset) % body.ALIGNMENT == 0
+    assert len(room) == 10_000
+
+
+async def test_a_body_longer_than_it_said_is_refused() -> None:
+    status, _, answer = await Edge(models.identity()).ask(b"{}", b"{}", b"{}", content_length="3")
+    assert status == 400
+    assert "more bytes than its Content-Length of 3" in orjson.loads(answer)["error"]
 
 
 async def test_an_unexpected_error_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -141,6 +269,6 @@ async def test_executions_are_counted_when_the_model_ran() -> None:
 
 def test_the_application_documents_its_routes() -> None:
     edge = Edge()
-    health = Health(edge.model, InferenceThread(), inference_deadline=1, smoke_deadline=1)
-    paths = app.create_app(edge.model, health, edge.telemetry).openapi()["paths"]
+    health = Health(edge.repository, Lifecycle(), inference_deadline=1, smoke_deadline=1)
+    paths = app.Management(edge.repository, health, edge.telemetry).openapi()["paths"]
     assert {"/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/{name}", "/metrics"} <= paths.keys()

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onceserve_serving.codec import json
+from onceserve_serving.codec import rest
 from onceserve_serving.errors import InvalidRequestError, UnrepresentableOutputError
 from onceserve_serving.tensors import DTYPES, Array, InferenceRequest, Signature, TensorSpec
 
@@ -32,8 +32,12 @@ def body(*tensors: Any, **rest: Any) -> bytes:
     return stdlib.dumps({"inputs": list(tensors), **rest}).encode()
 
 
+def decode(raw: bytes, signature: Signature) -> InferenceRequest:
+    return rest.decode(raw, None, signature)
+
+
 def decode_one(signature: Signature, **changes: Any) -> Array:
-    return json.decode(body(tensor(**changes)), signature).inputs["x"]
+    return decode(body(tensor(**changes)), signature).inputs["x"]
 
 
 @pytest.mark.parametrize("data", [[1.5, -2, 0.1, 4], [[1.5, -2], [0.1, 4]]], ids=["flat", "nested"])
@@ -63,7 +67,8 @@ def test_rows_come_in_row_major_order_flat_or_nested(data: Any) -> None:
 def test_every_datatype_takes_its_whole_range(datatype: str, data: list[Any]) -> None:
     array = decode_one(one_input(datatype), datatype=datatype, data=data)
     assert array.dtype == DTYPES[datatype]
-    assert array.tolist() == [np.array(data, dtype=DTYPES[datatype]).tolist()]
+    whole = [one.encode() for one in data] if datatype == "BYTES" else data
+    assert array.tolist() == [np.array(whole, dtype=DTYPES[datatype]).tolist()]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +105,7 @@ def test_an_element_that_is_not_of_the_datatype_is_refused(datatype: str, elemen
         ({"shape": [2]}, "input 'x': shape [2] given, [-1, 2] expected"),
         ({"shape": [1, 3]}, "input 'x': shape [1, 3] given, [-1, 2] expected"),
         ({"shape": [1, 2, 1]}, "input 'x': shape [1, 2, 1] given"),
-        ({"shape": [2, 2]}, "input 'x': shape [2, 2] takes 4 elements, 'data' has 2"),
+        ({"shape": [2, 2]}, "input 'x': shape [2, 2] takes 4 elements, 2 are given"),
         ({"shape": [-1, 2]}, "input 'x': 'shape' must be a list of integers"),
         ({"shape": [True, 2]}, "input 'x': 'shape' must be a list of integers"),
         ({"shape": [1.0, 2]}, "input 'x': 'shape' must be a list of integers"),
@@ -146,10 +151,10 @@ def test_a_tensor_that_does_not_fit_is_refused_in_words(changes: dict[str, Any],
 )
 def test_a_body_that_is_no_request_is_refused_in_words(raw: bytes, message: str | None) -> None:
     if message is None:
-        assert json.decode(raw, one_input()).outputs == ("y",)
+        assert decode(raw, one_input()).outputs == ("y",)
         return
     with pytest.raises(InvalidRequestError) as caught:
-        json.decode(raw, one_input())
+        decode(raw, one_input())
     assert message in str(caught.value)
 
 
@@ -157,20 +162,22 @@ def test_outputs_select_and_order() -> None:
     specs = {name: TensorSpec(name, "FP32", ()) for name in ("a", "b", "c")}
     signature = Signature(one_input().inputs, specs)
     asked = [{"name": "c", "parameters": {"classification": 1}}, {"name": "a"}]
-    assert json.decode(body(tensor(), outputs=asked), signature).outputs == ("c", "a")
-    assert json.decode(body(tensor()), signature).outputs == ("a", "b", "c")
+    assert decode(body(tensor(), outputs=asked), signature).outputs == ("c", "a")
+    assert decode(body(tensor()), signature).outputs == ("a", "b", "c")
 
 
 def test_parameters_and_unknown_members_are_tolerated() -> None:
-    request = json.decode(body(tensor(parameters={"k": 1}), parameters={"p": []}, id="q", later=1), one_input())
+    request = decode(body(tensor(parameters={"k": 1}), parameters={"p": []}, id="q", later=1), one_input())
     assert request.id == "q"
 
 
 def test_fp16_is_refused_in_both_directions() -> None:
     with pytest.raises(InvalidRequestError, match="input 'x': FP16 has no JSON form"):
         decode_one(one_input("FP16"), datatype="FP16")
-    with pytest.raises(UnrepresentableOutputError, match="output 'y' is FP16"):
-        encode(np.ones(1, dtype=np.float16), "FP16")
+    signature = Signature(one_input().inputs, {"y": TensorSpec("y", "FP16", ())})
+    for rest_of in ({}, {"outputs": [{"name": "y"}]}, {"parameters": {"binary_data_output": False}}):
+        with pytest.raises(InvalidRequestError, match="output 'y' is FP16"):
+            decode(body(tensor(), **rest_of), signature)
 
 
 @pytest.mark.parametrize("shape", [[0, 2], [0, 2**31 - 1], [0, *[2**31 - 1] * 5], [0] + [1] * 70])
@@ -190,7 +197,9 @@ def test_a_scalar_has_one_element_and_no_shape() -> None:
 def encode(array: Array, datatype: str, identifier: str | None = None) -> Any:
     signature = Signature({}, {"y": TensorSpec("y", datatype, ())})
     request = InferenceRequest(identifier, {}, ("y",))
-    return stdlib.loads(json.encode("risk", "3", request, [array], signature))
+    [piece], header_length = rest.encode("risk", "3", request, [array], signature)
+    assert header_length is None
+    return stdlib.loads(bytes(piece))
 
 
 def test_a_response_has_the_protocols_form() -> None:

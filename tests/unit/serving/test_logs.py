@@ -16,6 +16,13 @@ def restored() -> Iterator[None]:
     root.handlers[:] = handlers
 
 
+class Request:
+    """A request without a trace."""
+
+    request_id = "q-1"
+    trace_id = ""
+
+
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
     return [orjson.loads(line) for line in capsys.readouterr().err.splitlines()]
 
@@ -52,3 +59,17 @@ def test_text_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "text")
     logging.getLogger("a").info("ready")
     assert capsys.readouterr().err == "INFO a: ready\n"
+    token = logs.request.set(Request())
+    logging.getLogger("a").info("failed")
+    logs.request.reset(token)
+    assert capsys.readouterr().err == "INFO a: failed [q-1]\n"
+
+
+def test_a_line_names_its_request(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "json")
+    token = logs.request.set(Request())
+    logging.getLogger("a").info("failed")
+    logs.request.reset(token)
+    [line] = lines(capsys)
+    assert line["request_id"] == "q-1"
+    assert "trace_id" not in line

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from onceserve_contract import environment
-from onceserve_serving import settings
+from onceserve_serving import cpus, settings
 from onceserve_serving.errors import InvalidSettingsError
 from onceserve_serving.main import parser
 
@@ -28,6 +28,20 @@ def test_an_empty_variable_is_the_default(monkeypatch: pytest.MonkeyPatch) -> No
     read = settings.read({"model_uri": "m.onnx"})
     assert (read.port, read.model_sha256, read.termination_log) == (8080, "", None)
     assert read.pod_name
+
+
+def test_threads_follow_the_cpu_limit_unless_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpus, "limit", lambda: 3)
+    assert settings.read({"model_uri": "m.onnx", "threads": "auto"}).threads == 3
+    monkeypatch.setenv(environment.THREADS, "4")
+    assert settings.read({"model_uri": "m.onnx"}).threads == 4
+
+
+def test_models_are_an_option_many_times_and_a_variable_with_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = vars(parser().parse_args(["serve", "--model", "a=/a.onnx", "--model", "b=/b.onnx"]))
+    assert settings.read(options).models == ("a=/a.onnx", "b=/b.onnx")
+    monkeypatch.setenv("ONCESERVE_MODELS", "a=/a.onnx  c=http://h/c.onnx")
+    assert settings.read({}).models == ("a=/a.onnx", "c=http://h/c.onnx")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +71,9 @@ def test_a_model_is_named_after_its_file(uri: str, name: str) -> None:
         ({"model_uri": "m", "port": "http"}, "--port (or ONCESERVE_PORT)", "valid integer"),
         ({"model_uri": "m", "port": "65536"}, "--port (or ONCESERVE_PORT)", "less than or equal to 65535"),
         ({"model_uri": "m", "threads": "0"}, "--threads (or ONCESERVE_THREADS)", "greater than or equal to 1"),
+        ({"models": ["/a.onnx"]}, "--model (or ONCESERVE_MODELS)", "expected NAME=URI"),
+        ({"models": ["a=s3://b/c"]}, "--model (or ONCESERVE_MODELS)", "expected NAME=URI"),
+        ({"model_uri": "m", "providers": "CPU;"}, "--providers (or ONCESERVE_PROVIDERS)", "match pattern"),
         ({"model_uri": "m", "model_sha256": "abc"}, "--sha256 (or ONCESERVE_MODEL_SHA256)", "match pattern"),
         ({"model_uri": "m", "model_name": "a/b"}, "--name (or ONCESERVE_MODEL_NAME)", "match pattern"),
         ({"model_uri": "m", "drain_delay": "5s"}, "--drain-delay (or ONCESERVE_DRAIN_DELAY)", "valid number"),

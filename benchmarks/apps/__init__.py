@@ -1,0 +1,1 @@
+"""Programs that a run starts as processes of their own."""

@@ -1,0 +1,197 @@
+"""Command line of the benchmarks."""
+
+import argparse
+import dataclasses
+import shlex
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+
+from benchmarks import flatness, limits, machine, models, overload, profiling, reports, rounds, subjects, table, wrk
+from benchmarks.errors import BenchmarkError
+from benchmarks.payloads import Form
+from benchmarks.results import Results
+from benchmarks.rounds import Plan
+
+RESULTS: Final = Path(__file__).parent / "results"
+INTERRUPTED: Final = 130
+CONNECTIONS: Final[Mapping[str, Sequence[int]]] = {
+    "risk": (1, 16, 64),
+    "mlp": (1, 16, 64),
+    "cnn": (1, 16),
+    "image": (1, 16),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Extent:
+    """How much a run measures: rounds, seconds a load, seconds of the overload and of the look at memory."""
+
+    rounds: int
+    seconds: float
+    warm_up: float
+    overload: float
+    memory: float
+    models: tuple[str, ...] = tuple(CONNECTIONS)
+
+
+QUICK: Final = Extent(rounds=1, seconds=1, warm_up=1, overload=4, memory=10)
+USUAL: Final = Extent(rounds=3, seconds=3, warm_up=1, overload=10, memory=60)
+FULL: Final = Extent(rounds=5, seconds=5, warm_up=2, overload=30, memory=600)
+PEERS_QUICK: Final = dataclasses.replace(QUICK, models=("risk",))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status."""
+    # What is running is ended by leaving the blocks that started it.
+    signal.signal(signal.SIGTERM, _terminated)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser().parse_args(given)
+    options.shown = shlex.join(["python", "-m", "benchmarks", *given])
+    try:
+        with tempfile.TemporaryDirectory(prefix="onceserve-benchmarks-") as scratch:
+            options.run(options, Path(scratch))
+    except BenchmarkError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("benchmarks: interrupted; nothing was written", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _terminated(number: int, _: object) -> NoReturn:
+    sys.exit(128 + number)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    top = argparse.ArgumentParser(prog="benchmarks", description=sys.modules["benchmarks"].__doc__)
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    _add_limits(commands)
+    _add_peers(commands)
+    _add_profile(commands)
+    return top
+
+
+def _add_limits(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = _suite(commands, "limits", "our server beside the bare model and an empty application", run_limits)
+    command.add_argument("--memory-seconds", type=float, help="how long memory is watched under load")
+    command.add_argument("--overload-seconds", type=float, help="how long the overload lasts")
+    command.add_argument("--only", choices=("overload", "memory"), help="leave out the rounds and the other part")
+
+
+def _add_peers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = _suite(commands, "peers", "our server beside other model servers", run_peers)
+    names = [peer.name for peer in subjects.PEERS]
+    command.add_argument("--peer", action="append", choices=names, metavar="NAME", help=f"of {'; '.join(names)}")
+
+
+def _suite(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str, run: object
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text)
+    command.set_defaults(run=run)
+    extent = command.add_mutually_exclusive_group()
+    extent.add_argument("--quick", action="store_true", help="one short round, in a minute or two")
+    extent.add_argument("--full", action="store_true", help="more and longer rounds, memory over ten minutes")
+    command.add_argument("--rounds", type=int)
+    command.add_argument("--seconds", type=float, help="of each load")
+    command.add_argument("--model", action="append", choices=tuple(CONNECTIONS))
+    command.add_argument("--output", type=Path, default=RESULTS, help="directory for the results")
+    return command
+
+
+def _add_profile(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("profile", help="where our server's time goes, by function (py-spy)")
+    command.set_defaults(run=run_profile)
+    command.add_argument("--model", choices=tuple(CONNECTIONS), default="risk")
+    command.add_argument("--form", choices=[form.value for form in Form], default=Form.JSON.value)
+    command.add_argument("--connections", type=int, default=64)
+    command.add_argument("--seconds", type=float, default=8)
+    command.add_argument("--output", type=Path, default=RESULTS)
+
+
+def run_limits(options: argparse.Namespace, scratch: Path) -> None:
+    """Measure our server against its limits, overload it, and watch its memory."""
+    extent = _extent(options, QUICK)
+    plan, results = _plan(extent, scratch), _results(options, extent)
+    if options.only is None:
+        limits.run(plan, results)
+    parts: dict[str, Callable[[], tuple[object, str]]] = {
+        "overload": lambda: _overload(plan, options.overload_seconds or extent.overload),
+        "memory": lambda: _memory(plan, options.memory_seconds or extent.memory),
+    }
+    wanted = [name for name in parts if options.only in (None, name)]
+    sections = [_section(name, parts[name], results) for name in wanted]
+    head = reports.limits(results) if options.only is None else table.preamble(results, f"The server: {options.only}")
+    _write(results, "\n".join([head, *sections]), options, options.only or "limits")
+
+
+def _section(name: str, run: Callable[[], tuple[object, str]], results: Results) -> str:
+    # The rounds before it took minutes: they are worth keeping when this part fails.
+    try:
+        results.extra[name], text = run()
+    except BenchmarkError as error:
+        results.extra[name] = {"failed": str(error)}
+        return f"{name}: failed: {str(error).strip().splitlines()[0]}\n"
+    return text
+
+
+def _overload(plan: Plan, seconds: float) -> tuple[object, str]:
+    found = overload.run(plan, seconds)
+    return dataclasses.asdict(found), overload.markdown(found)
+
+
+def _memory(plan: Plan, seconds: float) -> tuple[object, str]:
+    found = flatness.run(plan, seconds)
+    return dataclasses.asdict(found), flatness.markdown(found)
+
+
+def run_peers(options: argparse.Namespace, scratch: Path) -> None:
+    """Measure our server and its peers."""
+    extent = _extent(options, PEERS_QUICK)
+    plan, results = _plan(extent, scratch), _results(options, extent)
+    chosen = [peer for peer in subjects.PEERS if not options.peer or peer.name in options.peer]
+    rounds.run([subjects.Ours(), *chosen], plan, results)
+    _write(results, reports.peers(results), options, "peers")
+
+
+def run_profile(options: argparse.Namespace, scratch: Path) -> None:
+    """Write a table of functions by their time."""
+    wrk.install()
+    plan = _plan(Extent(1, options.seconds, 1, 0, 0, (options.model,)), scratch)
+    text = profiling.run(plan, options.model, Form(options.form), options.connections)
+    profiling.save(text, options.output / f"profile-{options.model}-{options.form}.txt")
+
+
+def _extent(options: argparse.Namespace, quick: Extent) -> Extent:
+    chosen = FULL if options.full else quick if options.quick else USUAL
+    given = {name: getattr(options, name) for name in ("rounds", "seconds") if getattr(options, name)}
+    if options.model:
+        given["models"] = tuple(dict.fromkeys(options.model))
+    return dataclasses.replace(chosen, **given)
+
+
+def _plan(extent: Extent, scratch: Path) -> Plan:
+    # The overload and the look at memory have models of their own.
+    made = models.make(tuple(CONNECTIONS), scratch)
+    chosen = {name: made[name] for name in extent.models}
+    return Plan(extent.rounds, extent.seconds, extent.warm_up, chosen, made, CONNECTIONS, machine.cores(), scratch)
+
+
+def _results(options: argparse.Namespace, extent: Extent) -> Results:
+    now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    return Results(options.shown, machine.describe(wrk.install()), now, extent.rounds, extent.seconds)
+
+
+def _write(results: Results, text: str, options: argparse.Namespace, name: str) -> None:
+    stem = f"{name}-quick" if options.quick else name
+    results.save(options.output / f"{stem}.json")
+    (options.output / f"{stem}.md").write_text(text)
+    print(text)
+    print(f"written to {options.output / stem}.md and .json", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""Requests that go through a model together, and come apart again."""

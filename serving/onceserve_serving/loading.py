@@ -1,0 +1,66 @@
+"""From where a model lies to a model that answers."""
+
+import logging
+import time
+from typing import NamedTuple
+from weakref import WeakSet
+
+from onceserve_serving import model_source
+from onceserve_serving.batching.probe import treats_rows_alone
+from onceserve_serving.catalog import Source
+from onceserve_serving.engine import ort
+from onceserve_serving.engine.runner import Runner, in_bulk, warm_up
+from onceserve_serving.engine.thread import InferenceThread
+from onceserve_serving.served import ServedModel
+from onceserve_serving.settings import Settings
+from onceserve_serving.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+
+class Loaded(NamedTuple):
+    """A warm model, whether requests may go through it together, and its SHA-256."""
+
+    runner: Runner
+    merges: bool
+    sha256: str
+
+
+class Loader:
+    """Loads models, each in an inference thread of its own, so that none holds up the others."""
+
+    def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
+        self._settings = settings
+        self._telemetry = telemetry
+        self._threads: WeakSet[InferenceThread] = WeakSet()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a load or a run goes on in some thread."""
+        return any(thread.busy for thread in self._threads)
+
+    async def load(self, source: Source, model: ServedModel) -> None:
+        """Load a source and install it; raises ModelUnavailableError."""
+        started = time.monotonic()
+        thread = InferenceThread()
+        self._threads.add(thread)
+        try:
+            runner, merges, sha256 = await thread.call(lambda: load(source, self._settings, thread))
+        except BaseException:
+            thread.close()
+            raise
+        model.install(runner, merges=merges)
+        seconds = time.monotonic() - started
+        self._telemetry.loaded(model.name, model.version, sha256, seconds)
+        facts = {"model": model.name, "version": model.version, "sha256": sha256, "seconds": seconds, "batched": merges}
+        log.info("model %s is loaded", model.name, extra=facts)
+
+
+def load(source: Source, settings: Settings, thread: InferenceThread) -> Loaded:
+    """Fetch, verify, load and warm up a model; blocks for seconds. Raises ModelUnavailableError."""
+    model = model_source.fetch(source.uri, sha256=source.sha256, max_bytes=settings.max_model_bytes)
+    engine = ort.load(model.content, settings.threads, settings.providers)
+    warm = warm_up(engine)
+    merges = settings.max_batch_size > 1 and treats_rows_alone(engine, warm.inputs)
+    bulk = in_bulk(engine, warm, settings.max_batch_size) if merges else None
+    return Loaded(Runner(engine, thread, warm, bulk), merges, model.sha256)

@@ -1,0 +1,151 @@
+"""The door to a model, against a plain model of it."""
+
+import asyncio
+import time
+from collections import Counter
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from onceserve_serving import admission as module
+from onceserve_serving.admission import Admission, Capacity
+from onceserve_serving.errors import DeadlineExceededError, OverloadedError
+
+CAPACITY = Capacity(concurrency=2, queue=3, queue_bytes=100)
+
+
+class Door(RuleBasedStateMachine):
+    """Callers come, wait, give up, are too late and leave; each step is settled before the next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.rejected: Counter[str] = Counter()
+        self.expected: Counter[str] = Counter()
+        self.door = Admission(CAPACITY, lambda reason: self.rejected.update([reason]))
+        self.inside = 0
+        self.waiting: list[tuple[int, asyncio.Task[None]]] = []
+
+    def teardown(self) -> None:
+        for _, task in self.waiting:
+            task.cancel()
+        self.settle()
+        self.loop.close()
+
+    def settle(self) -> None:
+        for _ in range(3):
+            self.loop.run_until_complete(asyncio.sleep(0))
+
+    def come(self, size: int, deadline: float) -> "asyncio.Task[None]":
+        task = self.loop.create_task(self.door.enter(size, deadline))
+        self.settle()
+        return task
+
+    def is_full(self, size: int) -> str | None:
+        if len(self.waiting) >= CAPACITY.queue:
+            return "queue"
+        return "bytes" if sum(one for one, _ in self.waiting) + size > CAPACITY.queue_bytes else None
+
+    @rule(size=st.integers(0, 60))
+    def enters(self, size: int) -> None:
+        task = self.come(size, time.monotonic() + 60)
+        if self.inside < CAPACITY.concurrency:
+            task.result()
+            self.inside += 1
+        elif reason := self.is_full(size):
+            error = task.exception()
+            assert isinstance(error, OverloadedError)
+            assert (error.reason, error.retry_after >= 1) == (reason, True)
+            self.expected[reason] += 1
+        else:
+            assert not task.done()
+            self.waiting.append((size, task))
+
+    @precondition(lambda self: self.inside == CAPACITY.concurrency and not self.is_full(1))
+    @rule()
+    def waits_too_long(self) -> None:
+        task = self.come(1, time.monotonic() - 1)
+        self.loop.run_until_complete(asyncio.wait([task], timeout=1))
+        assert isinstance(task.exception(), DeadlineExceededError)
+        self.expected["deadline"] += 1
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def gives_up(self, data: st.DataObject) -> None:
+        _, task = self.waiting.pop(data.draw(st.integers(0, len(self.waiting) - 1)))
+        task.cancel()
+        self.settle()
+        assert task.cancelled()
+
+    @precondition(lambda self: self.inside)
+    @rule(gives_up=st.booleans())
+    def leaves(self, gives_up: bool) -> None:
+        self.door.leave()
+        self.inside -= 1
+        if self.waiting:
+            _, task = self.waiting.pop(0)
+            if gives_up:
+                task.cancel()
+            self.settle()
+            if gives_up:
+                assert task.cancelled()
+                self.next_in_turn()
+            else:
+                task.result()
+                self.inside += 1
+
+    def next_in_turn(self) -> None:
+        if self.waiting:
+            self.settle()
+            self.waiting.pop(0)[1].result()
+            self.inside += 1
+
+    @invariant()
+    def it_counts_right(self) -> None:
+        assert self.door.active == self.inside
+        assert self.door.queued == len(self.waiting)
+        assert self.door.queued_bytes == sum(size for size, _ in self.waiting)
+        assert self.rejected == self.expected
+
+
+TestDoor = Door.TestCase
+
+
+async def test_retry_after_follows_the_rate_of_the_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    door = Admission(Capacity(1, 10, 100), lambda _: None)
+    assert door.retry_after() == module.SOONEST
+    assert door.enter_now()
+    tasks = [asyncio.create_task(door.enter(1, time.monotonic() + 60)) for _ in range(6)]
+    await asyncio.sleep(0)
+    clock = 1000.0
+    for _ in range(4):
+        clock += 3.0
+        monkeypatch.setattr(time, "monotonic", lambda now=clock: now)
+        door.leave()
+    monkeypatch.undo()
+    assert door.retry_after() == pytest.approx(3.0 * 3)
+    door._interval = 1e6
+    assert door.retry_after() == module.LATEST
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_it_is_drained_when_the_last_has_left() -> None:
+    door = Admission(CAPACITY, lambda _: None)
+    assert door.enter_now()
+    drained = asyncio.create_task(door.drained())
+    await asyncio.sleep(0)
+    assert not drained.done()
+    door.leave()
+    await asyncio.wait_for(drained, 1)
+
+
+def test_what_is_too_late_is_refused_and_counted() -> None:
+    reasons: list[str] = []
+    door = Admission(CAPACITY, reasons.append)
+    door.check_time(time.monotonic() + 60)
+    with pytest.raises(DeadlineExceededError):
+        door.check_time(time.monotonic())
+    assert reasons == ["deadline"]

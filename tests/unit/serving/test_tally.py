@@ -1,0 +1,25 @@
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
+from onceserve_serving.tally import Count, Distribution
+
+BOUNDS = (0.5, 1.0, 2.5)
+
+
+@given(st.lists(st.floats(0, 4) | st.sampled_from(BOUNDS)), st.lists(st.sampled_from(["a", "b"])))
+def test_it_exposes_what_the_librarys_own_metrics_would(values: list[float], labels: list[str]) -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    count, counter = Count("c", "Count.", ours, ("l",)), Counter("c", "Count.", ("l",), registry=theirs)
+    distribution = Distribution("d", "Values.", ours, BOUNDS)
+    histogram = Histogram("d", "Values.", buckets=BOUNDS, registry=theirs)
+    plain, plainly = Count("p", "Plain.", ours), Counter("p", "Plain.", registry=theirs)
+    for value in values:
+        distribution.observe(value)
+        histogram.observe(value)
+    for label in labels:
+        count.inc(label)
+        counter.labels(label).inc()
+        plain.inc(by=2)
+        plainly.inc(2)
+    assert generate_latest(ours) == generate_latest(theirs)
