@@ -16,7 +16,8 @@ from onceserve_serving.engine import signature as signatures
 from onceserve_serving.errors import ExecutionFailedError, InvalidRequestError, ModelUnavailableError
 from onceserve_serving.tensors import Array, Signature, TensorSpec
 
-ERRORS_ONLY = 3
+# Its own lines are no JSON; what fails is raised, and told once in our words.
+FATAL_ONLY = 4
 SUFFIX = "ExecutionProvider"
 
 
@@ -59,7 +60,7 @@ def load(model: bytes, threads: int, providers: str = "CPU") -> OrtEngine:
 
     `providers` are execution providers in the order of preference, with commas between; the CPU always comes last.
     """
-    onnxruntime.set_default_logger_severity(ERRORS_ONLY)
+    onnxruntime.set_default_logger_severity(FATAL_ONLY)
     chosen = _providers(providers)
     try:
         session = onnxruntime.InferenceSession(model, _options(threads), providers=chosen)
@@ -83,7 +84,7 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = ERRORS_ONLY
+    options.log_severity_level = FATAL_ONLY
     return options
 
 

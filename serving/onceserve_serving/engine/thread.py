@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -68,14 +69,18 @@ class InferenceThread:
             self._refuse_all()
 
     def _run(self, job: Future[Any], function: Callable[[], Any]) -> None:
-        if job.set_running_or_notify_cancel():
-            self._busy_since = time.monotonic()
-            try:
-                _settle(job, function)
-            finally:
-                self._busy_since = None
-                if not job.done():
-                    job.set_exception(died())
+        if not job.set_running_or_notify_cancel():
+            return
+        self._busy_since = time.monotonic()
+        try:
+            tell = _outcome(job, function)
+        except BaseException:
+            job.set_exception(died())
+            raise
+        finally:
+            # Before anybody learns of the end: who asks next must not find the thread busy with what is over.
+            self._busy_since = None
+        tell()
 
     def _refuse_all(self) -> None:
         with contextlib.suppress(Empty):
@@ -84,10 +89,9 @@ class InferenceThread:
                     job[0].set_exception(died())
 
 
-def _settle(job: Future[T], function: Callable[[], T]) -> None:
+def _outcome(job: Future[T], function: Callable[[], T]) -> Callable[[], None]:
     try:
         result = function()
     except BaseException as error:  # the thread outlives whatever the call raises
-        job.set_exception(error)
-    else:
-        job.set_result(result)
+        return partial(job.set_exception, error)
+    return partial(job.set_result, result)

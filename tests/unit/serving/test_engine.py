@@ -165,7 +165,7 @@ async def test_a_thread_that_dies_of_a_defect_fails_its_call(monkeypatch: pytest
     told = threading.Event()
     monkeypatch.setattr(threading, "excepthook", lambda _: told.set())
     thread = InferenceThread()
-    monkeypatch.setattr(thread_module, "_settle", defect)
+    monkeypatch.setattr(thread_module, "_outcome", defect)
     for _ in range(2):
         with pytest.raises(ExecutionFailedError, match="the inference thread has ended"):
             await asyncio.wait_for(thread.call(lambda: None), 1)
@@ -213,3 +213,10 @@ class Recording(ort.OrtEngine):
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         self.threads.append(threading.current_thread().name)
         return super().run(inputs, outputs)
+
+
+async def test_who_hears_of_the_end_of_a_run_finds_the_thread_free() -> None:
+    thread = thread_module.InferenceThread()
+    for _ in range(200):
+        await thread.call(lambda: None)
+        assert not thread.busy
