@@ -9,12 +9,15 @@ from typing import Any
 
 from demo.clusters import BUILD, Target, Tools
 from demo.steps import BOLD, RESET, indent, say, step
+from devcluster.errors import ClusterError
+from devcluster.wait import wait_until
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "breast-cancer"
 RELEASE, SYSTEM = "onceserve", "onceserve-demo-system"
 NAMESPACE, NAME = "onceserve-demo", "breast-cancer"
 CLIENT = "client"
+JOB_SECONDS = 120
 BUILD_ANNOTATION = "onceserve.dev/build"
 
 
@@ -138,18 +141,22 @@ def client_job(image: str) -> dict[str, Any]:
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {"name": CLIENT, "namespace": NAMESPACE},
-        "spec": {"backoffLimit": 0, "activeDeadlineSeconds": 120, "template": {"spec": pod}},
+        "spec": {"backoffLimit": 0, "activeDeadlineSeconds": JOB_SECONDS, "template": {"spec": pod}},
     }
 
 
 def wait_for_job(tools: Tools) -> str:
     """Return how the Job ended: Complete or Failed."""
-    while True:
-        job = json.loads(kubectl(tools, "get", "job", CLIENT, "-n", NAMESPACE, "-o", "json"))
-        ends = [each["type"] for each in job.get("status", {}).get("conditions", []) if each["status"] == "True"]
-        if ended := {"Complete", "Failed"}.intersection(ends):
-            return ended.pop()
-        time.sleep(0.3)
+    if not wait_until(lambda: bool(job_end(tools)), JOB_SECONDS + 30):
+        raise ClusterError(f"the client did not end: kubectl -n {NAMESPACE} describe job {CLIENT} may say why")
+    return job_end(tools)
+
+
+def job_end(tools: Tools) -> str:
+    """Return how the Job ended, empty while it runs."""
+    job = json.loads(kubectl(tools, "get", "job", CLIENT, "-n", NAMESPACE, "-o", "json"))
+    ends = (each["type"] for each in job.get("status", {}).get("conditions", []) if each["status"] == "True")
+    return next((end for end in ends if end in {"Complete", "Failed"}), "")
 
 
 def apply_files(tools: Tools, name: str, *files: Path) -> None:

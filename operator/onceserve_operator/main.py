@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 
@@ -22,6 +23,9 @@ from onceserve_operator.telemetry import Metrics
 from onceserve_operator.workqueue import WorkQueue, backoff
 
 _LOG = logging.getLogger("onceserve_operator")
+
+Listing = Callable[[], Awaitable[None]]
+"""Lists everything anew into the cache."""
 
 
 def main() -> None:
@@ -51,12 +55,12 @@ async def run(settings: Settings) -> None:
         client.on_call = lambda verb, kind: metrics.api_requests.labels(verb, kind.kind).inc()
         reconciler = Reconciler(client, cache, default_image=settings.server_image, clock=lambda: datetime.now(UTC))
         queue = WorkQueue(partial(_measured, reconciler, metrics), concurrency=settings.concurrency)
-        scopes: tuple[str | None, ...] = settings.namespaces or (None,)
-        await _first_listing(client, cache, scopes)
+        listing = partial(_list_all, client, cache, settings.namespaces or (None,))
+        await _first(listing)
         try:
             # One that ends by an error takes the other with it: half an operator would look alive.
             async with asyncio.TaskGroup() as group:
-                resync = group.create_task(_resync(client, cache, queue, metrics, settings), name="resync")
+                resync = group.create_task(_resync(listing, cache, queue, metrics, settings.resync), name="resync")
                 await _watch(settings, partial(_changed, cache, queue))
                 resync.cancel()
         finally:
@@ -102,11 +106,11 @@ async def _list_all(client: Client, cache: Cache, scopes: tuple[str | None, ...]
         cache.replace(kind, found, min(version for _, version in listings))
 
 
-async def _first_listing(client: Client, cache: Cache, scopes: tuple[str | None, ...]) -> None:
+async def _first(listing: Listing) -> None:
     """Fill the cache before the first pass, so that no pass takes what it has not seen yet for absent."""
     for delay in backoff():
         try:
-            await _list_all(client, cache, scopes)
+            await listing()
         except (ApiUnavailableError, ApiRefusedError) as error:
             _LOG.warning("waiting for the API server: %s", error)
             await asyncio.sleep(delay)
@@ -114,14 +118,13 @@ async def _first_listing(client: Client, cache: Cache, scopes: tuple[str | None,
             return
 
 
-async def _resync(client: Client, cache: Cache, queue: WorkQueue, metrics: Metrics, settings: Settings) -> None:
-    scopes: tuple[str | None, ...] = settings.namespaces or (None,)
+async def _resync(listing: Listing, cache: Cache, queue: WorkQueue, metrics: Metrics, seconds: float) -> None:
     while True:
         for key in cache.keys():  # noqa: SIM118 - not a dict
             queue.add(key)
-        await asyncio.sleep(settings.resync)
+        await asyncio.sleep(seconds)
         try:
-            await _list_all(client, cache, scopes)
+            await listing()
             metrics.resyncs.labels("success").inc()
         except (ApiUnavailableError, ApiRefusedError) as error:
             metrics.resyncs.labels("error").inc()

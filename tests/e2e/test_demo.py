@@ -33,6 +33,12 @@ def demo(*arguments: str, **environment: str) -> str:
     return done.stdout
 
 
+def environment_of(cluster: Cluster) -> dict[str, str]:
+    """Return what a person who has the cluster has set: its kubeconfig, and kubectl and helm on the path."""
+    path = f"{cluster.binary('kubectl').parent}:{cluster.binary('helm').parent}:{os.environ['PATH']}"
+    return {"KUBECONFIG": str(cluster.kubeconfig), "PATH": path}
+
+
 def answering(output: str) -> list[int]:
     """Return how many calls each replica has answered, by what the demo printed."""
     lines = output.partition("answered by:")[2].splitlines()
@@ -61,8 +67,7 @@ def test_on_a_cluster_of_its_own_twice_and_down(own: Cluster) -> None:
 
 def test_on_a_cluster_with_onceserve_installed_it_is_used_and_left_alone(installed: Cluster) -> None:
     context = installed.kubectl("config", "current-context").strip()
-    path = f"{installed.binary('kubectl').parent}:{installed.binary('helm').parent}:{os.environ['PATH']}"
-    existing = {"KUBECONFIG": str(installed.kubeconfig), "PATH": path}
+    existing = environment_of(installed)
     shown = demo("up", "--context", context, "--images", "onceserve", **existing)
     assert "OnceServe is in namespace onceserve-system already" in shown
     assert ACCURACY in shown
@@ -73,6 +78,5 @@ def test_on_a_cluster_with_onceserve_installed_it_is_used_and_left_alone(install
 
 def test_an_existing_cluster_that_cannot_be_given_images_is_told_what_to_do(installed: Cluster) -> None:
     context = installed.kubectl("config", "current-context").strip()
-    path = f"{installed.binary('kubectl').parent}:{installed.binary('helm').parent}:{os.environ['PATH']}"
     with pytest.raises(AssertionError, match="IMAGES=REGISTRY/PREFIX"):
-        demo("up", "--context", context, KUBECONFIG=str(installed.kubeconfig), PATH=path)
+        demo("up", "--context", context, **environment_of(installed))

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -75,19 +74,6 @@ class OperatorProcess:
         finally:
             self._process.kill()
             self._process.wait()
-
-    def calls(self) -> Counter[tuple[str, str]]:
-        """Return how many calls of each (verb, kind) it has made, by its own count."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[0]}/metrics", timeout=5) as answer:
-            families = list(text_string_to_metric_families(answer.read().decode()))
-        samples = [sample for family in families for sample in family.samples]
-        return Counter(
-            {
-                (sample.labels["verb"], sample.labels["kind"]): int(sample.value)
-                for sample in samples
-                if sample.name == "onceserve_operator_api_requests_total"
-            }
-        )
 
     def metric(self, name: str) -> float:
         """Return a metric's value, summed over its labels."""

@@ -3,7 +3,7 @@
 import gzip
 import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -13,23 +13,17 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from support.loopback import LoopbackServer
 
-class Collector(ThreadingHTTPServer):
+
+class Collector(LoopbackServer):
     """Keeps the spans that it is sent."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.spans: list[Span] = []
         self.resources: list[dict[str, Any]] = []
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
-
-    @property
-    def url(self) -> str:
-        """The server's address."""
-        return f"http://127.0.0.1:{self.server_port}"
 
     def take(self, request: ExportTraceServiceRequest) -> None:
         """Keep what one request brought."""
@@ -44,15 +38,6 @@ class Collector(ThreadingHTTPServer):
         with self._changed:
             assert self._changed.wait_for(lambda: wanted(self.spans), seconds), self.spans
             return list(self.spans)
-
-    def __enter__(self) -> "Collector":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self._thread.join()
-        self.server_close()
 
 
 class Handler(BaseHTTPRequestHandler):

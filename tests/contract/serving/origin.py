@@ -1,38 +1,22 @@
 """A real HTTP server on loopback that models are fetched from."""
 
 import base64
-import threading
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from support.loopback import LoopbackServer
 
 AUTHORIZATION = "Basic " + base64.b64encode(b"ann:secret").decode()
 
 
-class Origin(ThreadingHTTPServer):
+class Origin(LoopbackServer):
     """Serves one model under paths that behave differently; counts the requests of each path."""
 
-    daemon_threads = True
-
     def __init__(self, model: bytes) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.model = model
         self.asked: Counter[str] = Counter()
-        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
-
-    @property
-    def url(self) -> str:
-        """The server's address."""
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def __enter__(self) -> "Origin":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self._thread.join()
-        self.server_close()
 
 
 class Handler(BaseHTTPRequestHandler):
