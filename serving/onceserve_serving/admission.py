@@ -48,7 +48,7 @@ class Admission:
 
     def enter_now(self) -> bool:
         """Enter if nobody has to wait; tell whether that was so."""
-        if self._queue or self.active >= self._capacity.concurrency:
+        if not self._is_open():
             return False
         self.active += 1
         return True
@@ -59,8 +59,13 @@ class Admission:
         Raises OverloadedError at once if there is no room to wait, DeadlineExceededError if it took too long.
         """
         if not self.enter_now():
-            self._check_room(size)
+            self.check_room(size)
             await self._wait(size, deadline)
+
+    def check_room(self, size: int) -> None:
+        """Raise OverloadedError if a request of so many bytes could neither enter nor wait."""
+        if not self._is_open():
+            self._check_queue(size)
 
     def leave(self) -> None:
         """Leave, and let in who has waited longest."""
@@ -104,7 +109,10 @@ class Admission:
             timer.cancel()
             self._forget(turn)
 
-    def _check_room(self, size: int) -> None:
+    def _is_open(self) -> bool:
+        return not self._queue and self.active < self._capacity.concurrency
+
+    def _check_queue(self, size: int) -> None:
         full = len(self._queue) >= self._capacity.queue
         if full or self.queued_bytes + size > self._capacity.queue_bytes:
             self._rejected("queue" if full else "bytes")

@@ -1,15 +1,13 @@
-"""What every request meets first: inference and probes at once, all else by way of the management application."""
+"""What requests meet first that are no inference: probes at once, all else by way of the management application."""
 
 import asyncio
 from collections.abc import Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from onceserve_serving.api.open_inference import InferEndpoint, is_infer
 from onceserve_serving.api.probes import PATHS, Probes
 from onceserve_serving.edge import Edge
 from onceserve_serving.health import Health
-from onceserve_serving.pipeline import Pipeline
 from onceserve_serving.repository import Repository
 from onceserve_serving.telemetry import Telemetry
 
@@ -33,18 +31,9 @@ class Deferred:
         await app(scope, receive, send)
 
 
-def create_server(
-    repository: Repository,
-    pipeline: Pipeline,
-    health: Health,
-    telemetry: Telemetry,
-    max_body_bytes: int,
-    *,
-    edge: Edge | None = None,
-) -> ASGIApp:
-    """Return the whole application."""
+def create_server(repository: Repository, health: Health, telemetry: Telemetry, *, edge: Edge | None = None) -> ASGIApp:
+    """Return the application."""
     edge = edge or Edge()
-    infer = InferEndpoint(repository, pipeline, telemetry, max_body_bytes, edge=edge)
     probes = Probes(health, telemetry)
 
     def make_management() -> ASGIApp:
@@ -55,9 +44,7 @@ def create_server(
     management = Deferred(make_management)
 
     async def server(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and is_infer(scope["path"]) and scope["method"] != "OPTIONS":
-            await infer(scope, receive, send)
-        elif scope["type"] == "http" and scope["path"] in PATHS and scope["method"] == "GET":
+        if scope["type"] == "http" and scope["path"] in PATHS and scope["method"] == "GET":
             await probes(scope, send)
         else:
             await management(scope, receive, send)

@@ -14,6 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from onceserve_contract.http import SERVED_BY_HEADER
+from onceserve_serving.http_protocol import Endpoint, protocol_factory
 from onceserve_serving.listener import BACKLOG, accept_waiting, hold_back
 from onceserve_serving.settings import Settings
 
@@ -29,10 +30,11 @@ LINGER: Final = 1.0
 class HttpServer(uvicorn.Server):
     """Serves until `should_exit`; the composition root owns the signals."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, app: ASGIApp, endpoint: Endpoint, settings: Settings, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
+                http=protocol_factory(endpoint),  # type: ignore[arg-type]
                 log_config=None,
                 access_log=False,
                 lifespan="off",

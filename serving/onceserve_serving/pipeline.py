@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from onceserve_serving.repository import Repository
 from onceserve_serving.tensors import Array, InferenceRequest, Signature
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """What the edge knows of a request besides its tensors.
 
     `deadline` is the `time.monotonic()` by which the run must have begun; None takes the settings' timeout. `tenant` is
@@ -21,8 +20,7 @@ class Call:
     request_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Inference:
+class Inference(NamedTuple):
     """What came out: the request as it was decoded and its outputs, in the order in which they were asked for."""
 
     model: str

@@ -9,9 +9,12 @@ import socket
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+import uvloop
+
 from onceserve_contract.termination import Failure
 from onceserve_serving import edge, front
 from onceserve_serving.admission import Capacity
+from onceserve_serving.api.open_inference import InferEndpoint
 from onceserve_serving.batching.flush import Limits
 from onceserve_serving.catalog import Catalog
 from onceserve_serving.errors import InvalidSettingsError, ModelUnavailableError
@@ -63,14 +66,8 @@ class Service:
         pipeline = Pipeline(self._repository, timeout=settings.timeout)
         self._grpc = self._grpc_server(pipeline)
         self._server = HttpServer(
-            front.create_server(
-                self._repository,
-                pipeline,
-                self._health,
-                self._telemetry,
-                settings.max_body_bytes,
-                edge=self._edge,
-            ),
+            front.create_server(self._repository, self._health, self._telemetry, edge=self._edge),
+            InferEndpoint(self._repository, pipeline, self._telemetry, settings.max_body_bytes, edge=self._edge),
             settings,
             self._edge.http_tls,
         )
@@ -160,8 +157,8 @@ def run(settings: Settings) -> int:
 
     Raises InvalidSettingsError if the address cannot be listened on.
     """
-    with _listen(settings) as listener:
-        service, code = asyncio.run(_serve(settings, listener))
+    with _listen(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        service, code = runner.run(_serve(settings, listener))
     if service.loader.busy:
         # onnxruntime is torn down at interpreter exit, under the feet of a run that never ended.
         logging.shutdown()

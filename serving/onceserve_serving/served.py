@@ -98,6 +98,11 @@ class ServedModel:
                 f"model {self.name!r} has no version {version[:256]!r} here; it has {self.version!r}"
             )
 
+    def check_room(self, size: int) -> None:
+        """Raise OverloadedError if a request of so many bytes would be refused now, NotReadyError if any would."""
+        _, admission, _ = self.journey()
+        admission.check_room(size)
+
     def runner(self) -> Runner:
         """Return what runs the model, or raise NotReadyError."""
         if self._runner is None or self.state is not State.READY:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +52,7 @@ class Signature:
     outputs: Mapping[str, TensorSpec]
 
 
-@dataclass(frozen=True, slots=True)
-class InferenceRequest:
+class InferenceRequest(NamedTuple):
     """A request that fits the signature: every input present, the outputs chosen and ordered.
 
     `binary` are the outputs that a caller over REST wants as bytes instead of JSON.

@@ -1,15 +1,13 @@
 """The body of a request, as it comes in."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from starlette.types import Receive
 
 from onceserve_serving.api.problems import PayloadTooLargeError, UnsupportedMediaTypeError
 from onceserve_serving.codec import compression
-from onceserve_serving.errors import InvalidRequestError
+from onceserve_serving.http_protocol import Headers
 from onceserve_serving.tensors import Buffer
 
 ALIGNMENT: Final = 64
@@ -18,28 +16,74 @@ ALIGNMENT: Final = 64
 MOST_DIGITS: Final = 18
 
 
-class ClientGoneError(Exception):
-    """The client left before its request was answered."""
+class Body:
+    """A body of which pieces come; one that comes in one piece is never copied."""
+
+    __slots__ = ("_coding", "_content", "_end", "_header_length", "_length", "_limit", "_room")
+
+    def __init__(self, headers: Headers, limit: int, header_length: int) -> None:
+        """Look at what is said of it; `header_length` is the bytes before the first binary tensor.
+
+        Raises PayloadTooLargeError above `limit` bytes, UnsupportedMediaTypeError.
+        """
+        self._coding = _coding(headers)
+        self._length = _declared_length(headers)
+        self._limit = limit
+        self._header_length = header_length
+        self._content: Buffer = b""
+        self._room: memoryview | None = None
+        self._end = 0
+        _check_length(self._length, limit)
+
+    def __len__(self) -> int:
+        """Return its bytes, as far as they are known."""
+        return self._length or len(self._content)
+
+    def add(self, piece: bytes) -> None:
+        """Take the next piece; raises PayloadTooLargeError."""
+        if not self._content and self._room is None:
+            _check_length(len(piece), self._limit)
+            self._content = piece
+        elif self._length:
+            self._fill(piece)
+        else:
+            self._append(piece)
+
+    def room(self) -> memoryview | None:
+        """Return where the rest of a body of known length goes, for whoever brings all of it."""
+        return self._laid_out()[self._end :] if self._length else None
+
+    async def content(self) -> Buffer:
+        """Return all of it without its content coding; raises PayloadTooLargeError or InvalidRequestError."""
+        content = self._content if self._room is None else self._room
+        if self._coding == compression.IDENTITY:
+            return content
+        try:
+            # Little may become much, and takes as long as that.
+            return await asyncio.to_thread(compression.decompress, content, self._coding, self._limit)
+        except compression.TooLongError:
+            raise _too_large(self._limit) from None
+
+    def _fill(self, piece: bytes) -> None:
+        room = self._laid_out()
+        room[self._end : self._end + len(piece)] = piece
+        self._end += len(piece)
+
+    def _laid_out(self) -> memoryview:
+        if self._room is None:
+            self._room = _aligned(self._length, self._header_length)
+            self._end = len(self._content)
+            self._room[: self._end] = self._content
+        return self._room
+
+    def _append(self, piece: bytes) -> None:
+        if not isinstance(self._content, bytearray):
+            self._content = bytearray(self._content)
+        self._content += piece
+        _check_length(len(self._content), self._limit)
 
 
-async def read(receive: Receive, headers: Mapping[bytes, bytes], limit: int, header_length: int) -> Buffer:
-    """Return a request's body without its content coding.
-
-    `header_length` is the bytes before the first binary tensor. Raises PayloadTooLargeError above `limit` bytes,
-    UnsupportedMediaTypeError, InvalidRequestError or ClientGoneError.
-    """
-    coding = _coding(headers)
-    body = await _read(receive, _declared_length(headers), limit, header_length)
-    if coding == compression.IDENTITY:
-        return body
-    try:
-        # Little may become much, and takes as long as that.
-        return await asyncio.to_thread(compression.decompress, body, coding, limit)
-    except compression.TooLongError:
-        raise _too_large(limit) from None
-
-
-def _coding(headers: Mapping[bytes, bytes]) -> str:
+def _coding(headers: Headers) -> str:
     given = headers.get(b"content-encoding")
     if given is None:
         return compression.IDENTITY
@@ -49,21 +93,9 @@ def _coding(headers: Mapping[bytes, bytes]) -> str:
     return coding
 
 
-def _declared_length(headers: Mapping[bytes, bytes]) -> int:
+def _declared_length(headers: Headers) -> int:
     length = headers.get(b"content-length", b"0")[:MOST_DIGITS]
     return int(length) if length.isdigit() else 0
-
-
-async def _read(receive: Receive, declared: int, limit: int, header_length: int) -> Buffer:
-    _check_length(declared, limit)
-    message = await _next(receive)
-    body: bytes = message.get("body", b"")
-    _check_length(len(body), limit)
-    if not message.get("more_body"):
-        return body
-    if declared:
-        return await _fill(receive, body, _aligned(declared, header_length))
-    return await _collect(receive, body, limit)
 
 
 def _aligned(size: int, offset: int) -> memoryview:
@@ -71,36 +103,6 @@ def _aligned(size: int, offset: int) -> memoryview:
     room = np.empty(size + ALIGNMENT, dtype=np.uint8)
     start = -(room.ctypes.data + offset) % ALIGNMENT
     return room.data[start : start + size]
-
-
-async def _fill(receive: Receive, body: bytes, room: memoryview) -> memoryview:
-    end, more = 0, True
-    while True:
-        if end + len(body) > len(room):
-            raise InvalidRequestError(f"the body has more bytes than its Content-Length of {len(room)}")
-        room[end : end + len(body)] = body
-        end += len(body)
-        if not more:
-            return room[:end]
-        message = await _next(receive)
-        body, more = message.get("body", b""), message.get("more_body", False)
-
-
-async def _collect(receive: Receive, first: bytes, limit: int) -> bytearray:
-    body, more = bytearray(first), True
-    while more:
-        message = await _next(receive)
-        body += message.get("body", b"")
-        _check_length(len(body), limit)
-        more = message.get("more_body", False)
-    return body
-
-
-async def _next(receive: Receive) -> Mapping[str, Any]:
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientGoneError
-    return message
 
 
 def _check_length(length: int, limit: int) -> None:

@@ -7,7 +7,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
-from onceserve_serving.api import body as bodies
+from onceserve_serving.api.body import Body
 from onceserve_serving.api.openapi import problems
 from onceserve_serving.api.problems import PayloadTooLargeError
 from onceserve_serving.errors import (
@@ -68,9 +68,11 @@ def repository_routes(repository: Repository) -> APIRouter:
 
 async def _asked(request: Request) -> dict[str, Any]:
     """Return the body's document; clients of the protocol name no media type, and may send nothing."""
-    body = await bodies.read(request.receive, dict(request.headers.raw), MOST_BYTES, 0)
+    body = Body(dict(request.headers.raw), MOST_BYTES, 0)
+    async for piece in request.stream():
+        body.add(piece)
     try:
-        document = orjson.loads(body or b"{}")
+        document = orjson.loads(await body.content() or b"{}")
     except orjson.JSONDecodeError as error:
         raise InvalidRequestError(f"the body is not JSON: {error}") from None
     if not isinstance(document, dict) or not isinstance(document.get("parameters", {}), dict):

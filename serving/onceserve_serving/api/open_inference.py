@@ -1,4 +1,4 @@
-"""The infer route of the Open Inference Protocol, as a raw ASGI endpoint.
+"""The infer route of the Open Inference Protocol.
 
 It is the hot path: no framework, no middleware, nothing per request that can be done once.
 """
@@ -6,26 +6,24 @@ It is the hot path: no framework, no middleware, nothing per request that can be
 import asyncio
 import re
 import time
+import urllib.parse
 from collections.abc import Mapping
-from functools import partial
-from typing import Final, NamedTuple, TypeAlias
+from functools import lru_cache, partial
+from typing import Final
 
-from starlette.types import Receive, Scope, Send
+import httptools
 
-from onceserve_serving.api import body as bodies
-from onceserve_serving.api.body import ClientGoneError
-from onceserve_serving.api.departures import Departures
+from onceserve_serving.api.body import Body
 from onceserve_serving.api.problems import MethodNotAllowedError, UnsupportedMediaTypeError, problem_of
 from onceserve_serving.codec import compression, rest
 from onceserve_serving.edge import Edge
 from onceserve_serving.errors import InvalidRequestError, UnknownModelError
-from onceserve_serving.observation import REQUEST_ID, Observation
+from onceserve_serving.http_protocol import JOINED, Answer, Head, Headers
+from onceserve_serving.observation import REQUEST_ID
 from onceserve_serving.pipeline import Call, Inference, Pipeline
 from onceserve_serving.repository import Repository
 from onceserve_serving.telemetry import Telemetry
 from onceserve_serving.tensors import Buffer
-
-Headers: TypeAlias = Mapping[bytes, bytes]
 
 CLIENT_GONE: Final = 499
 """Code under which a request is counted whose client left before it was answered."""
@@ -38,19 +36,12 @@ MEDIA_TYPES: Final = frozenset({b"application/json", b"application/octet-stream"
 HEADER_LENGTH: Final = b"inference-header-content-length"
 TIMEOUT: Final = b"x-request-timeout"
 
+KNOWN: Final = 1024
+LONGEST_KNOWN: Final = 512
+"""Targets that are remembered, and the bytes that they may have: callers choose them."""
+
 _TIMEOUT: Final = re.compile(rb"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s|)")
 _LENGTH: Final = re.compile(rb"\d{1,18}")
-
-JOINED: Final = 2**16
-"""Bytes up to which an answer is joined and sent as one: a copy costs less than a further message."""
-
-
-class Answer(NamedTuple):
-    """A response, its body in pieces; without headers nobody is there to read it."""
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    pieces: list[Buffer]
 
 
 class InferEndpoint:
@@ -65,64 +56,108 @@ class InferEndpoint:
         *,
         edge: Edge | None = None,
     ) -> None:
-        self._edge = edge or Edge()
-        self._repository = repository
-        self._pipeline = pipeline
-        self._telemetry = telemetry
-        self._inflight = telemetry.inflight
-        self._max_body_bytes = max_body_bytes
-        self._departures = Departures()
+        self.edge = edge or Edge()
+        self.repository = repository
+        self.pipeline = pipeline
+        self.telemetry = telemetry
+        self.max_body_bytes = max_body_bytes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, whatever it is."""
-        started = time.perf_counter()
-        self._inflight.count += 1
-        headers = dict(scope["headers"])
-        seen = self._edge.observer.begin(scope["method"], scope["path"], headers)
-        try:
-            answer = await self._answer(scope, headers, receive, seen)
-            # Counted before it is sent, so that who has an answer also finds it in the metrics.
-            seconds = time.perf_counter() - started
-            self._telemetry.answered(answer.status, seconds)
-            self._edge.observer.end(seen, answer.status, seconds)
-            await _send(answer, send)
-        finally:
-            self._inflight.count -= 1
+    def claims(self, method: bytes, url: bytes) -> bool:
+        """Tell whether a request is for the infer route, of whatever model; OPTIONS is answered as everywhere."""
+        return path_of(url) is not None and method != b"OPTIONS"
 
-    async def _answer(self, scope: Scope, headers: Headers, receive: Receive, seen: Observation) -> Answer:
+    def open(self, head: Head) -> "Exchange":
+        """Begin with a request."""
+        return Exchange(self, head)
+
+
+class Exchange:
+    """One request from its head to its answer."""
+
+    __slots__ = ("_body", "_call", "_endpoint", "_head", "_header_length", "_seen", "_started", "refusal")
+
+    _body: Body
+    _call: Call
+
+    def __init__(self, endpoint: InferEndpoint, head: Head) -> None:
+        self._started = time.perf_counter()
+        self._endpoint = endpoint
+        self._head = head
+        self._header_length: int | None = None
+        self.refusal: Answer | None = None
+        endpoint.telemetry.inflight.count += 1
+        path = path_of(head.url) or ""
+        self._seen = endpoint.edge.observer.begin(head.method, path, head.headers)
         try:
-            answer = await self._infer(scope, headers, receive, seen)
-        except ClientGoneError:
-            return Answer(CLIENT_GONE, [], [])
+            self._check(path)
         except Exception as error:
-            seen.error = error
-            status, named, body = problem_of(error)
-            answer = Answer(status, _encoded(named), [body])
-        answer.headers.append((REQUEST_ID, seen.request_id.encode()))
+            self.refusal = self._failed(error)
+
+    def add(self, piece: bytes) -> Answer | None:
+        """Take a piece of the body; return the refusal if it was one too many."""
+        try:
+            self._body.add(piece)
+        except Exception as error:
+            self.refusal = self._failed(error)
+        return self.refusal
+
+    def room(self) -> memoryview | None:
+        """Return where the rest of the body goes, if its length is known."""
+        return self._body.room()
+
+    async def answer(self) -> Answer:
+        """Return the answer to the complete request; to be cancelled when its client leaves."""
+        try:
+            body = await self._body.content()
+            name, version = target(self._seen.path)
+            decode = partial(rest.decode, body, self._header_length)
+            inference = await self._endpoint.pipeline.infer(name, version, len(body), decode, self._call)
+            answer = await _answered(inference, self._head.headers.get(b"accept-encoding"))
+        except asyncio.CancelledError:
+            self._end(CLIENT_GONE)
+            raise
+        except Exception as error:
+            return self._failed(error)
+        return self._finished(answer)
+
+    def abandon(self) -> None:
+        """Note that the client left before its request was complete."""
+        if self.refusal is None:
+            self._end(CLIENT_GONE)
+
+    def _check(self, path: str) -> None:
+        """Check all that the head tells, before the body is read, which may be long."""
+        headers, endpoint, seen = self._head.headers, self._endpoint, self._seen
+        seen.tenant = endpoint.edge.tenant(headers)
+        if self._head.method != "POST":
+            raise MethodNotAllowedError(f"{self._head.method} is not served here: inference takes POST")
+        name, version = target(path)
+        seen.model = name
+        model = endpoint.repository.get(name, version)
+        _check_media_type(headers)
+        self._header_length = _header_length(headers)
+        self._call = Call(_deadline(headers), seen.tenant, seen.request_id)
+        self._body = Body(headers, endpoint.max_body_bytes, self._header_length or 0)
+        model.check_room(len(self._body))
+
+    def _failed(self, error: Exception) -> Answer:
+        self._seen.error = error
+        status, named, body = problem_of(error)
+        return self._finished(Answer(status, _encoded(named), [body]))
+
+    def _finished(self, answer: Answer) -> Answer:
+        answer.headers.append((REQUEST_ID, self._seen.request_id.encode()))
         answer.headers.append((b"content-length", b"%d" % sum(map(len, answer.pieces))))
+        self._end(answer.status)
         return answer
 
-    async def _infer(self, scope: Scope, headers: Headers, receive: Receive, seen: Observation) -> Answer:
-        seen.tenant = self._edge.tenant(headers)
-        if scope["method"] != "POST":
-            raise MethodNotAllowedError(f"{scope['method']} is not served here: inference takes POST")
-        name, version = target(scope["path"])
-        seen.model = name
-        # Before the body is read, which may be long.
-        self._repository.get(name, version)
-        _check_media_type(headers)
-        header_length = _header_length(headers)
-        call = Call(_deadline(headers), seen.tenant, seen.request_id)
-        body = await bodies.read(receive, headers, self._max_body_bytes, header_length or 0)
-        decode = partial(rest.decode, body, header_length)
-        with self._departures.waiting(receive) as waiting:
-            try:
-                inference = await self._pipeline.infer(name, version, len(body), decode, call)
-            except asyncio.CancelledError:
-                if waiting.gone:
-                    raise ClientGoneError from None
-                raise
-        return await _answered(inference, headers.get(b"accept-encoding"))
+    def _end(self, status: int) -> None:
+        # Counted before it is sent, so that who has an answer also finds it in the metrics.
+        seconds = time.perf_counter() - self._started
+        telemetry = self._endpoint.telemetry
+        telemetry.answered(status, seconds)
+        telemetry.inflight.count -= 1
+        self._endpoint.edge.observer.end(self._seen, status, seconds)
 
 
 def is_infer(path: str) -> bool:
@@ -130,8 +165,26 @@ def is_infer(path: str) -> bool:
     return path.endswith("/infer") and path.startswith("/v2/models/")
 
 
+def path_of(url: bytes) -> str | None:
+    """Return the path that a request's target names if it is the infer route's, of whatever model."""
+    return _known_path_of(url) if len(url) <= LONGEST_KNOWN else _path_of(url)
+
+
+def _path_of(url: bytes) -> str | None:
+    try:
+        raw = httptools.parse_url(url).path or b""
+    except httptools.HttpParserInvalidURLError:
+        return None
+    path = urllib.parse.unquote(raw.decode("ascii", "replace"))
+    return path if is_infer(path) else None
+
+
+_known_path_of = lru_cache(maxsize=KNOWN)(_path_of)
+
+
+@lru_cache(maxsize=KNOWN)
 def target(path: str) -> tuple[str, str | None]:
-    """Return the model and the version (None: any) that an infer path names."""
+    """Return the model and the version (None: any) that an infer path names; raises UnknownModelError."""
     match path.split("/")[3:-1]:
         case [model]:
             return model, None
@@ -195,15 +248,3 @@ async def _compressed(pieces: list[Buffer], coding: str) -> bytes:
 
 def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-
-
-async def _send(answer: Answer, send: Send) -> None:
-    if not answer.headers:
-        return
-    pieces = answer.pieces
-    if len(pieces) > 1 and sum(map(len, pieces)) <= JOINED:
-        pieces = [b"".join(pieces)]
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-    for piece in pieces[:-1]:
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await send({"type": "http.response.body", "body": pieces[-1]})

@@ -11,6 +11,9 @@ from onceserve_serving.tensors import Array, Buffer, InferenceRequest, Signature
 
 NOTHING: Final[Mapping[str, Any]] = {}
 _NONE: Final[frozenset[str]] = frozenset()
+_OBJECTS: Final = frozenset({dict})
+_CHOICES: Final = frozenset({"outputs", "parameters"})
+"""What a request says of its outputs; most say nothing."""
 
 
 class Body(NamedTuple):
@@ -110,7 +113,8 @@ def _document(body: Buffer) -> dict[str, Any]:
 
 def _objects(document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     value = document.get(key)
-    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+    # A generator would cost more than all that it looks at.
+    if not isinstance(value, list) or not _OBJECTS.issuperset(map(type, value)):
         raise InvalidRequestError(f"{key!r} must be a list of objects, one for each {key[:-1]}")
     return value
 
@@ -146,11 +150,8 @@ def _parameters(owner: Mapping[str, Any], role: str, name: str = "") -> Mapping[
 
 
 def _outputs(document: Mapping[str, Any], signature: Signature) -> tuple[tuple[str, ...], frozenset[str]]:
-    whole = _flag(_parameters(document, "request"), "binary_data_output", "the request") or False
-    chosen = _objects(document, "outputs") if document.get("outputs") else []
-    names = fit.outputs([one.get("name") for one in chosen], signature)
-    wishes = {one["name"]: wish for one in chosen if (wish := _wish(one)) is not None}
-    binaries = frozenset(name for name in names if wishes.get(name, whole)) if whole or wishes else _NONE
+    plain = _CHOICES.isdisjoint(document)
+    names, binaries = (tuple(signature.outputs), _NONE) if plain else _chosen(document, signature)
     for name in names:
         if signature.outputs[name].datatype == "FP16" and name not in binaries:
             raise InvalidRequestError(
@@ -158,6 +159,14 @@ def _outputs(document: Mapping[str, Any], signature: Signature) -> tuple[tuple[s
                 "or choose others in 'outputs'"
             )
     return names, binaries
+
+
+def _chosen(document: Mapping[str, Any], signature: Signature) -> tuple[tuple[str, ...], frozenset[str]]:
+    whole = _flag(_parameters(document, "request"), "binary_data_output", "the request") or False
+    chosen = _objects(document, "outputs") if document.get("outputs") else []
+    names = fit.outputs([one.get("name") for one in chosen], signature)
+    wishes = {one["name"]: wish for one in chosen if (wish := _wish(one)) is not None}
+    return names, frozenset(name for name in names if wishes.get(name, whole)) if whole or wishes else _NONE
 
 
 def _wish(output: Mapping[str, Any]) -> bool | None:

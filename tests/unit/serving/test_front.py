@@ -10,7 +10,6 @@ from onceserve_serving import front
 from onceserve_serving.front import Deferred
 from onceserve_serving.health import Health
 from onceserve_serving.lifecycle import Lifecycle, Phase
-from onceserve_serving.pipeline import Pipeline
 from onceserve_serving.telemetry import Telemetry
 from unit.serving.serving import repository_of
 
@@ -58,7 +57,7 @@ async def test_probes_say_the_same_with_and_without_the_framework(phase: Phase) 
     lifecycle, telemetry, repository = Lifecycle(), Telemetry(), repository_of()
     lifecycle.advance(phase)
     health = Health(repository, lifecycle, inference_deadline=1, smoke_deadline=1)
-    server = front.create_server(repository, Pipeline(repository, timeout=1), health, telemetry, 1_000)
+    server = front.create_server(repository, health, telemetry)
     for path in ("/v2/health/live", "/v2/health/ready"):
         quick, thorough = await ask(server, path), await ask(server, path, "HEAD")
         assert quick[0] == thorough[0]

@@ -1,4 +1,4 @@
-"""The raw ASGI endpoint, driven as a server would."""
+"""The infer endpoint, driven as the connection drives it."""
 
 import asyncio
 import time
@@ -11,13 +11,15 @@ import orjson
 import pytest
 
 from onceserve_serving import app, errors
+from onceserve_serving.admission import Admission, Capacity
 from onceserve_serving.api import body
-from onceserve_serving.api.open_inference import InferEndpoint
+from onceserve_serving.api.open_inference import Exchange, InferEndpoint
 from onceserve_serving.codec import compression
 from onceserve_serving.engine import ort
 from onceserve_serving.engine.runner import Runner, warm_up
 from onceserve_serving.engine.thread import InferenceThread
 from onceserve_serving.health import Health
+from onceserve_serving.http_protocol import Head
 from onceserve_serving.lifecycle import Lifecycle
 from onceserve_serving.pipeline import Pipeline
 from onceserve_serving.served import ServedModel, Terms
@@ -47,28 +49,18 @@ class Edge:
         *pieces: bytes,
         path: str = PATH,
         method: str = "POST",
-        gone: bool = False,
-        leaves_after: asyncio.Event | None = None,
         **headers: str,
     ) -> Any:
+        exchange = self.open(path=path, method=method, **headers)
+        for piece in pieces:
+            if exchange.refusal is None:
+                exchange.add(piece)
+        answer = exchange.refusal or await exchange.answer()
+        return answer.status, dict(answer.headers), b"".join(answer.pieces)
+
+    def open(self, path: str = PATH, method: str = "POST", **headers: str) -> Exchange:
         named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-        messages = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
-        messages.append({"type": "http.disconnect"} if gone else {"type": "http.request", "body": b""})
-        sent: list[Any] = []
-
-        async def receive() -> Any:
-            if messages:
-                return messages.pop(0)
-            await (leaves_after or asyncio.Event()).wait()
-            return {"type": "http.disconnect"}
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        await self.endpoint({"type": "http", "method": method, "path": path, "headers": named}, receive, send)
-        if not sent:
-            return None
-        return sent[0]["status"], dict(sent[0]["headers"]), b"".join(one["body"] for one in sent[1:])
+        return self.endpoint.open(Head(method, path.encode(), dict(named), named))
 
     def counted(self, code: int) -> float | None:
         labels = {"code": str(code), "protocol": "http"}
@@ -118,7 +110,7 @@ async def test_every_form_of_the_route_is_served(path: str, media_type: str) -> 
 )
 async def test_each_refusal_has_its_status_and_words(status: int, words: str, asked: dict[str, str]) -> None:
     edge = Edge(models.identity())
-    answered, headers, body = await edge.ask(b"", **asked)  # type: ignore[arg-type]
+    answered, headers, body = await edge.ask(b"", **asked)
     problem = orjson.loads(body)
     assert (answered, headers[b"content-type"]) == (status, b"application/problem+json")
     assert words in problem["error"]
@@ -140,25 +132,38 @@ async def test_a_model_that_is_not_loaded_asks_to_come_back() -> None:
     assert "the model is loading" in orjson.loads(body)["error"]
 
 
-async def test_a_client_that_leaves_gets_no_answer_and_is_counted() -> None:
+async def test_a_client_that_leaves_before_its_request_is_complete_is_counted() -> None:
     edge = Edge(models.identity())
-    assert await edge.ask(BODY[:5], gone=True) is None
+    exchange = edge.open()
+    exchange.add(BODY[:5])
+    exchange.abandon()
     assert edge.counted(499) == 1
+    assert edge.telemetry.inflight.count == 0
+
+
+async def test_a_client_that_leaves_a_refused_request_is_counted_once() -> None:
+    edge = Edge(models.identity())
+    edge.open(method="GET").abandon()
+    assert (edge.counted(405), edge.counted(499)) == (1, None)
     assert edge.telemetry.inflight.count == 0
 
 
 async def test_a_client_that_leaves_while_it_waits_is_waited_for_no_more() -> None:
     edge = Edge(models.identity())
-    begun = asyncio.Event()
-
-    async def infer(*_: Any) -> None:
-        begun.set()
-        await asyncio.get_running_loop().create_future()
-
-    edge.endpoint._pipeline = SimpleNamespace(infer=infer)  # type: ignore[assignment]
-    assert await edge.ask(BODY, leaves_after=begun) is None
+    edge.endpoint.pipeline = SimpleNamespace(infer=_never)  # type: ignore[assignment]
+    exchange = edge.open()
+    exchange.add(BODY)
+    answering = asyncio.create_task(exchange.answer())
+    await asyncio.sleep(0)
+    answering.cancel()
+    await asyncio.wait({answering})
+    assert answering.cancelled()
     assert edge.counted(499) == 1
     assert edge.telemetry.inflight.count == 0
+
+
+async def _never(*_: Any) -> None:
+    await asyncio.get_running_loop().create_future()
 
 
 @pytest.mark.parametrize(
@@ -174,7 +179,7 @@ async def test_what_cannot_be_answered_now_says_when(
     error: Exception, status: int, header: tuple[bytes, bytes]
 ) -> None:
     edge = Edge(models.identity())
-    edge.endpoint._pipeline = SimpleNamespace(infer=AsyncMock(side_effect=error))  # type: ignore[assignment]
+    edge.endpoint.pipeline = SimpleNamespace(infer=AsyncMock(side_effect=error))  # type: ignore[assignment]
     answered, headers, body = await edge.ask(BODY)
     assert (answered, orjson.loads(body)["detail"]) == (status, str(error))
     assert header in headers.items()
@@ -186,7 +191,7 @@ async def test_what_cannot_be_answered_now_says_when(
 async def test_a_timeout_is_a_deadline(given: str, seconds: float) -> None:
     edge = Edge(models.identity())
     infer = AsyncMock(side_effect=errors.DeadlineExceededError("late"))
-    edge.endpoint._pipeline = SimpleNamespace(infer=infer)  # type: ignore[assignment]
+    edge.endpoint.pipeline = SimpleNamespace(infer=infer)  # type: ignore[assignment]
     before = time.monotonic()
     await edge.ask(BODY, x_request_timeout=given)
     deadline = infer.call_args[0][4].deadline
@@ -243,10 +248,36 @@ def test_room_is_aligned_where_the_tensors_begin(offset: int) -> None:
     assert len(room) == 10_000
 
 
-async def test_a_body_longer_than_it_said_is_refused() -> None:
-    status, _, answer = await Edge(models.identity()).ask(b"{}", b"{}", b"{}", content_length="3")
-    assert status == 400
-    assert "more bytes than its Content-Length of 3" in orjson.loads(answer)["error"]
+@pytest.mark.parametrize("came", [0, 1, 5_000])
+async def test_the_rest_of_a_body_can_be_brought_to_where_it_is_used(came: int) -> None:
+    edge = Edge(models.identity(), max_body_bytes=10**6)
+    tensor = {"name": "x", "datatype": "FP32", "shape": [2_000, 3], "data": [0.5] * 6_000}
+    asked = orjson.dumps({"inputs": [tensor]})
+    exchange = edge.open(content_length=str(len(asked)))
+    exchange.add(asked[:came])
+    room = exchange.room()
+    assert room is not None
+    room[:] = asked[came:]
+    answer = await exchange.answer()
+    assert answer.status == 200
+    assert orjson.loads(answer.pieces[0])["outputs"][0]["shape"] == [2_000, 3]
+
+
+async def test_a_body_of_unknown_length_has_no_room_of_its_own() -> None:
+    exchange = Edge(models.identity()).open()
+    exchange.add(BODY[:5])
+    assert exchange.room() is None
+
+
+async def test_what_would_be_refused_is_refused_before_its_body_comes() -> None:
+    edge = Edge(models.identity())
+    capacity = Capacity(concurrency=1, queue=0, queue_bytes=10)
+    edge.model._admission = Admission(capacity, edge.telemetry.rejected)
+    assert edge.open().refusal is None
+    assert edge.model._admission.enter_now()
+    refusal = edge.open().refusal
+    assert refusal is not None
+    assert refusal.status == 429
 
 
 async def test_an_unexpected_error_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
