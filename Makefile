@@ -33,7 +33,7 @@ demo-down: setup ## remove all that `make demo` made
 	@$(RUN) python -m demo down $(if $(CONTEXT),--context $(CONTEXT)) $(if $(IMAGES),--images $(IMAGES))
 
 .PHONY: test
-test: lint unit contract integration e2e ## everything that CI runs
+test: lint unit contract formal integration e2e ## everything that CI runs
 
 .PHONY: lint
 lint: setup ## style, types, layers, and whether generated files are current
@@ -51,6 +51,10 @@ unit: setup ## pure tests and golden files
 contract: setup ## the real server process
 	@$(RUN) pytest tests/contract
 
+.PHONY: formal
+formal: setup ## the model of the exactly-once protocol, and that every mutant of it fails
+	@$(RUN) python -m modelcheck
+
 .PHONY: integration
 integration: setup ## the operator, CRD and chart on a real API server (no root needed)
 	@$(RUN) python -m devcluster build etcd kubernetes helm
@@ -65,6 +69,11 @@ e2e: setup ## a real cluster with nodes (root)
 fuzz: setup ## look for bodies that the decoders neither take nor refuse (SECONDS=60)
 	@PYTHONPATH=serving $(UV) run --frozen --no-sync --with atheris==3.0.0 python tests/fuzz/decoders.py \
 		-max_total_time=$(or $(SECONDS),60) -max_len=300
+
+.PHONY: soak-drain
+soak-drain: setup ## kill servers under load, over HTTP and gRPC (ROUNDS=1000 each)
+	@DRAIN_ROUNDS=$(or $(ROUNDS),1000) $(RUN) pytest -s tests/contract/serving/test_drain.py \
+		tests/contract/serving/test_grpc_drain.py -k no_call_is_lost
 
 .PHONY: bench
 bench: setup ## the server beside its limits, under overload, and its memory (BENCH=--quick or --full)

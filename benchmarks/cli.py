@@ -9,12 +9,27 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
-from benchmarks import flatness, limits, machine, models, overload, profiling, reports, rounds, subjects, table, wrk
+from benchmarks import (
+    environments,
+    flatness,
+    grpc_load,
+    limits,
+    machine,
+    models,
+    overload,
+    profiling,
+    readme,
+    reports,
+    rounds,
+    subjects,
+    table,
+    wrk,
+)
 from benchmarks.errors import BenchmarkError
 from benchmarks.payloads import Form
-from benchmarks.results import Results
+from benchmarks.results import Results, load
 from benchmarks.rounds import Plan
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -34,15 +49,29 @@ class Extent:
     rounds: int
     seconds: float
     warm_up: float
-    overload: float
-    memory: float
+    overload: float = 0
+    memory: float = 0
     models: tuple[str, ...] = tuple(CONNECTIONS)
 
 
-QUICK: Final = Extent(rounds=1, seconds=1, warm_up=1, overload=4, memory=10)
-USUAL: Final = Extent(rounds=3, seconds=3, warm_up=1, overload=10, memory=60)
-FULL: Final = Extent(rounds=5, seconds=5, warm_up=2, overload=30, memory=600)
-PEERS_QUICK: Final = dataclasses.replace(QUICK, models=("risk",))
+class Extents(NamedTuple):
+    """How much the runs of one suite measure."""
+
+    quick: Extent
+    usual: Extent
+    full: Extent
+
+
+LIMITS: Final = Extents(
+    quick=Extent(rounds=1, seconds=1, warm_up=1, overload=4, memory=10),
+    usual=Extent(rounds=3, seconds=3, warm_up=1, overload=10, memory=60),
+    full=Extent(rounds=5, seconds=5, warm_up=2, overload=30, memory=600),
+)
+PEERS: Final = Extents(
+    quick=Extent(rounds=1, seconds=1, warm_up=1, models=("risk",)),
+    usual=Extent(rounds=2, seconds=2, warm_up=1),
+    full=Extent(rounds=3, seconds=3, warm_up=1),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,6 +104,8 @@ def parser() -> argparse.ArgumentParser:
     _add_limits(commands)
     _add_peers(commands)
     _add_profile(commands)
+    command = commands.add_parser("quote", help="write the kept run beside other servers into the README")
+    command.set_defaults(run=run_quote)
     return top
 
 
@@ -82,7 +113,7 @@ def _add_limits(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command = _suite(commands, "limits", "our server beside the bare model and an empty application", run_limits)
     command.add_argument("--memory-seconds", type=float, help="how long memory is watched under load")
     command.add_argument("--overload-seconds", type=float, help="how long the overload lasts")
-    command.add_argument("--only", choices=("overload", "memory"), help="leave out the rounds and the other part")
+    command.add_argument("--only", choices=("grpc", "overload", "memory"), help="leave out the rounds and the rest")
 
 
 def _add_peers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -98,7 +129,7 @@ def _suite(
     command.set_defaults(run=run)
     extent = command.add_mutually_exclusive_group()
     extent.add_argument("--quick", action="store_true", help="one short round, in a minute or two")
-    extent.add_argument("--full", action="store_true", help="more and longer rounds, memory over ten minutes")
+    extent.add_argument("--full", action="store_true", help="more and longer rounds, everything there is")
     command.add_argument("--rounds", type=int)
     command.add_argument("--seconds", type=float, help="of each load")
     command.add_argument("--model", action="append", choices=tuple(CONNECTIONS))
@@ -118,11 +149,12 @@ def _add_profile(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run_limits(options: argparse.Namespace, scratch: Path) -> None:
     """Measure our server against its limits, overload it, and watch its memory."""
-    extent = _extent(options, QUICK)
+    extent = _extent(options, LIMITS)
     plan, results = _plan(extent, scratch), _results(options, extent)
     if options.only is None:
         limits.run(plan, results)
     parts: dict[str, Callable[[], tuple[object, str]]] = {
+        "grpc": lambda: _grpc(plan),
         "overload": lambda: _overload(plan, options.overload_seconds or extent.overload),
         "memory": lambda: _memory(plan, options.memory_seconds or extent.memory),
     }
@@ -142,6 +174,11 @@ def _section(name: str, run: Callable[[], tuple[object, str]], results: Results)
     return text
 
 
+def _grpc(plan: Plan) -> tuple[object, str]:
+    found = grpc_load.run(plan)
+    return [dataclasses.asdict(one) for one in found], grpc_load.markdown(found)
+
+
 def _overload(plan: Plan, seconds: float) -> tuple[object, str]:
     found = overload.run(plan, seconds)
     return dataclasses.asdict(found), overload.markdown(found)
@@ -154,11 +191,28 @@ def _memory(plan: Plan, seconds: float) -> tuple[object, str]:
 
 def run_peers(options: argparse.Namespace, scratch: Path) -> None:
     """Measure our server and its peers."""
-    extent = _extent(options, PEERS_QUICK)
-    plan, results = _plan(extent, scratch), _results(options, extent)
-    chosen = [peer for peer in subjects.PEERS if not options.peer or peer.name in options.peer]
+    extent = _extent(options, PEERS)
+    chosen = _chosen(options)
+    versions = environments.versions(peer.directory for peer in chosen)
+    plan, results = _plan(extent, scratch), _results(options, extent, versions)
     rounds.run([subjects.Ours(), *chosen], plan, results)
     _write(results, reports.peers(results), options, "peers")
+
+
+def _chosen(options: argparse.Namespace) -> list[subjects.Peer]:
+    if options.peer:
+        return [peer for peer in subjects.PEERS if peer.name in options.peer]
+    return [peer for peer in subjects.PEERS if peer.usual or options.full]
+
+
+def run_quote(options: argparse.Namespace, scratch: Path) -> None:
+    """Write the kept run's report anew, and its table into the project's README."""
+    del options, scratch
+    raw = RESULTS / "peers.json"
+    if not raw.exists():
+        raise BenchmarkError(f"no run is kept as {raw.name}: make bench-peers writes one")
+    raw.with_suffix(".md").write_text(reports.peers(load(raw)))
+    readme.README.write_text(readme.update(readme.README.read_text(), raw))
 
 
 def run_profile(options: argparse.Namespace, scratch: Path) -> None:
@@ -169,8 +223,8 @@ def run_profile(options: argparse.Namespace, scratch: Path) -> None:
     profiling.save(text, options.output / f"profile-{options.model}-{options.form}.txt")
 
 
-def _extent(options: argparse.Namespace, quick: Extent) -> Extent:
-    chosen = FULL if options.full else quick if options.quick else USUAL
+def _extent(options: argparse.Namespace, extents: Extents) -> Extent:
+    chosen = extents.full if options.full else extents.quick if options.quick else extents.usual
     given = {name: getattr(options, name) for name in ("rounds", "seconds") if getattr(options, name)}
     if options.model:
         given["models"] = tuple(dict.fromkeys(options.model))
@@ -184,9 +238,10 @@ def _plan(extent: Extent, scratch: Path) -> Plan:
     return Plan(extent.rounds, extent.seconds, extent.warm_up, chosen, made, CONNECTIONS, machine.cores(), scratch)
 
 
-def _results(options: argparse.Namespace, extent: Extent) -> Results:
+def _results(options: argparse.Namespace, extent: Extent, versions: Mapping[str, str] | None = None) -> Results:
+    described = machine.describe({"wrk": wrk.install(), **(versions or {})})
     now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-    return Results(options.shown, machine.describe(wrk.install()), now, extent.rounds, extent.seconds)
+    return Results(options.shown, described, now, extent.rounds, extent.seconds)
 
 
 def _write(results: Results, text: str, options: argparse.Namespace, name: str) -> None:

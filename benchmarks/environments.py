@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,17 @@ def python(name: str) -> Path:
     if not (home / COMPLETE).exists():
         _make(home, requirements)
     return home / "bin" / "python"
+
+
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """Return the pinned release of each peer by the name of its package."""
+    return dict(_version(PEERS / name) for name in names)
+
+
+def _version(peer: Path) -> tuple[str, str]:
+    package = (peer / "requirements.in").read_text().split()[0].partition("[")[0]
+    pins = (line.split()[0].partition("==") for line in (peer / "requirements.txt").read_text().splitlines())
+    return package, next(release for name, _, release in pins if name == package)
 
 
 def cache() -> Path:
@@ -52,6 +64,8 @@ def _make(home: Path, requirements: Path) -> None:
     install = [uv(), "pip", "install", "--quiet", "--python", str(home / "bin" / "python")]
     _run([*install, "--requirement", str(requirements)])
     (home / COMPLETE).touch()
+    size = sum(file.stat().st_size for file in home.rglob("*") if not file.is_symlink()) >> 20
+    print(f"installed {home.name}: {size} MB", file=sys.stderr, flush=True)
 
 
 def _run(command: list[str]) -> str:

@@ -5,6 +5,7 @@ import platform
 import re
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ from benchmarks.errors import BenchmarkError
 ROOT: Final = Path(__file__).resolve().parents[1]
 PACKAGES: Final = ("onceserve", "onnxruntime", "numpy", "orjson", "uvicorn", "uvloop", "httptools")
 QUIET: Final = 0.1
-"""Busy share of the cores before a run above which its figures are provisional."""
+"""Share of the cores' time that others may take between two rounds; above it, figures are provisional."""
 
 
 class Cores(NamedTuple):
@@ -38,11 +39,6 @@ class Machine:
     commit: str
     busy_before: float
 
-    @property
-    def quiet(self) -> bool:
-        """Whether nothing else of weight ran when the run began."""
-        return self.busy_before <= QUIET
-
 
 def cores() -> Cores:
     """Return the core for servers and the core for the load; raises BenchmarkError with fewer than two."""
@@ -52,15 +48,15 @@ def cores() -> Cores:
     return Cores(allowed[0], allowed[-1])
 
 
-def describe(wrk: str) -> Machine:
-    """Look at the machine; takes a second to see how busy it is."""
+def describe(versions: Mapping[str, str]) -> Machine:
+    """Look at the machine, with these versions beside our own; takes a second to see how busy it is."""
     return Machine(
         cpu=_first(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo")),
         cores=len(os.sched_getaffinity(0)),
         memory_mb=int(_first(r"MemTotal:\s*(\d+)", Path("/proc/meminfo"))) // 1024,
         kernel=platform.release(),
         python=platform.python_version(),
-        versions={name: version(name) for name in PACKAGES} | {"wrk": wrk},
+        versions={name: version(name) for name in PACKAGES} | dict(versions),
         commit=_commit(),
         busy_before=busy_share(1.0),
     )

@@ -55,7 +55,7 @@ def run(plan: Plan, seconds: float) -> Overload:
 
 
 def _form(found: Site) -> Form:
-    served = rounds.served_forms(found)
+    served, _ = rounds.served_forms(found)
     if not served:
         raise UnservedError(f"{found.subject.name} answers {MODEL} in no form")
     return served[-1]
@@ -88,7 +88,7 @@ def _offer(found: Site, form: Form, rate: float, seconds: float, plan: Plan) -> 
     file = plan.scratch / "request"
     file.write_bytes(wire(found, found.payload(form)))
     order = {"port": found.port, "request": str(file), "rate": rate, "seconds": seconds, "connections": CONNECTIONS}
-    command = processes.pinned(plan.cores.load, [sys.executable, "-m", "benchmarks.openloop"])
+    command = processes.pinned(plan.cores.load, [sys.executable, "-m", "benchmarks.apps.openloop"])
     outcome: dict[str, Any] = json.loads(processes.collect(command, seconds + LATE, json.dumps(order)))
     return outcome
 

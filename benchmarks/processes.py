@@ -19,6 +19,7 @@ GRACE: Final = 15.0
 LAST: Final = 3.0
 """Seconds that the processes of a server have to follow it."""
 TAIL: Final = 3_000
+POLL: Final = 0.01
 SUBREAPER: Final = 36
 """PR_SET_CHILD_SUBREAPER: what a server leaves behind becomes our child, so that it is found and ended."""
 
@@ -46,30 +47,25 @@ class Server:
         self.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(GRACE)
-        # Python's tracker of shared resources removes them after its server has gone.
-        end = time.monotonic() + LAST
-        while (left := self._left(family)) and time.monotonic() < end:
-            time.sleep(0.01)
-        _kill(left)
+        # Python's tracker of shared resources removes them once all who share them have gone: it is killed last.
+        if not until(lambda: not self._left(family), LAST):
+            _kill(pid for pid in self._left(family) if not _tracks(pid))
+        if not until(lambda: not self._left(family), LAST):
+            _kill(self._left(family))
         self.process.wait(GRACE)
-        self._reap()
+        until(self._reaped, GRACE)
 
     def _left(self, family: Iterable[int]) -> set[int]:
         # One whose parent has gone may have left the old list before it joins the new one.
-        for pid in self._orphans(_children()):
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
+        _bury(self._orphans(_children()))
         known = {pid for pid in family if _alive(pid)} | set(self.family())
         return known - ({self.process.pid} if self.process.poll() is not None else set())
 
-    def _reap(self) -> None:
-        end = time.monotonic() + GRACE
-        while (orphans := self._orphans(_children())) and time.monotonic() < end:
-            _kill(orphans)
-            for pid in orphans:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
-            time.sleep(0.01)
+    def _reaped(self) -> bool:
+        orphans = self._orphans(_children())
+        _kill(orphans)
+        _bury(orphans)
+        return not orphans
 
     def tail(self) -> str:
         """Return the end of what it wrote."""
@@ -82,12 +78,23 @@ class Server:
 
     def wait(self, ready: Callable[[], bool], seconds: float) -> None:
         """Wait until it is ready; raises UnservedError when it ends or takes longer."""
-        end = time.monotonic() + seconds
-        while not ready():
+
+        def settled() -> bool:
             self.check_alive()
-            if time.monotonic() > end:
-                raise UnservedError(f"did not answer within {seconds:g} s:\n{self.tail()}")
-            time.sleep(0.01)
+            return ready()
+
+        if not until(settled, seconds):
+            raise UnservedError(f"did not answer within {seconds:g} s:\n{self.tail()}")
+
+
+def until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait until a condition holds; tell whether it did in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(POLL)
+    return True
 
 
 @contextlib.contextmanager
@@ -177,6 +184,13 @@ def _kill(pids: Iterable[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def _bury(pids: Iterable[int]) -> None:
+    """Take note of the ends of children, without waiting for them."""
+    for pid in pids:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+
+
 def _children() -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -191,6 +205,12 @@ def _closure(first: Sequence[int], children: Mapping[int, Sequence[int]]) -> lis
     for pid in family:
         family += [child for child in children.get(pid, ()) if child not in family]
     return family
+
+
+def _tracks(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return b"multiprocessing.resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 def _alive(pid: int) -> bool:

@@ -20,7 +20,7 @@ def limits(results: Results) -> str:
         "## Memory and start",
         table.memory(results, subjects),
         _details(results, subjects),
-        "## Overload and memory over time",
+        "## gRPC, overload, memory over time",
     )
 
 
@@ -48,6 +48,8 @@ def _details(results: Results, subjects: list[str]) -> str:
         table.grid(results, subjects, table.latency(results)),
         "Not served:" if results.unserved else "",
         table.reasons(results),
+        "Refused or broken:" if table.flaws(results) else "",
+        table.flaws(results),
     )
 
 

@@ -2,11 +2,15 @@
 
 import dataclasses
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from pydantic import TypeAdapter, ValidationError
+
+from benchmarks.errors import BenchmarkError
 from benchmarks.machine import Machine
 from benchmarks.memory import Memory
 from benchmarks.wrk import Load
@@ -77,11 +81,24 @@ class Results:
     unserved: list[Unserved] = field(default_factory=list)
     footprints: list[Footprint] = field(default_factory=list)
     raw: list[RawRun] = field(default_factory=list)
+    busy: list[float] = field(default_factory=list)
+    """Share of the cores' time that was taken before each round, when nothing of ours ran."""
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def busiest(self) -> float:
+        """The largest share of the cores' time that others took whenever it was looked at."""
+        return max([self.machine.busy_before, *self.busy])
 
     def loads(self, subject: str, case: Case) -> dict[int, Load]:
         """Return a server's loads in one case by round."""
         return {one.round: one.load for one in self.timings if (one.subject, one.case) == (subject, case)}
+
+    def note(self, unserved: Unserved) -> None:
+        """Keep what a server did not serve, and say so; once, however many rounds found it."""
+        if unserved not in self.unserved:
+            print(f"not served: {unserved.reason.splitlines()[0]}", file=sys.stderr, flush=True)
+            self.unserved.append(unserved)
 
     def cases(self) -> list[Case]:
         """Return the cases that any server served, in the order in which they were measured."""
@@ -105,6 +122,14 @@ class Results:
         """Write all of it as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n")
+
+
+def load(path: Path) -> Results:
+    """Return what a run wrote; raises BenchmarkError where it is not such a file."""
+    try:
+        return TypeAdapter(Results).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise BenchmarkError(f"{path.name} is not what a run writes: {error}") from error
 
 
 class Spread(NamedTuple):

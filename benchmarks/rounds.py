@@ -2,6 +2,8 @@
 
 import contextlib
 import http.client
+import platform
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks import client, memory, payloads, processes, wrk
+from benchmarks import client, environments, machine, memory, payloads, processes, wrk
 from benchmarks.errors import BenchmarkError, UnservedError
 from benchmarks.machine import Cores
 from benchmarks.models import Model
@@ -18,6 +20,9 @@ from benchmarks.processes import Server
 from benchmarks.results import Case, Footprint, Results, Timing, Unserved
 from benchmarks.subjects import HOST, Subject
 
+ADDRESS: Final = r"(?!127\.)(?:\d{1,3}\.){3}\d{1,3}"
+LONGER: Final[Mapping[str, int]] = {"image": 2}
+"""How many times as long the loads of a model are of which slow servers answer ten a second."""
 START: Final = 120.0
 """Seconds that a server has from its start to its first answer."""
 
@@ -73,6 +78,7 @@ def run(subjects: Sequence[Subject], plan: Plan, results: Results) -> None:
 
 def run_round(subjects: Sequence[Subject], number: int, plan: Plan, results: Results) -> None:
     """Measure every server once with every model."""
+    results.busy.append(machine.busy_share(1.0))
     for subject in subjects:
         for model in plan.models.values():
             _turn(subject, model, number, plan, results)
@@ -85,7 +91,16 @@ def _turn(subject: Subject, model: Model, number: int, plan: Plan, results: Resu
     try:
         _measure(subject, model, number, plan, results)
     except BenchmarkError as error:
-        results.unserved.append(Unserved(subject.name, model.name, "", str(error)))
+        results.note(Unserved(subject.name, model.name, "", impersonal(error, plan)))
+
+
+def impersonal(error: BenchmarkError, plan: Plan) -> str:
+    """Return an error's words without the paths and the name of this machine: they are kept and published."""
+    text = str(error)
+    places = {plan.scratch: "SCRATCH", environments.cache(): "ENVIRONMENTS", machine.ROOT: "ROOT", Path.home(): "HOME"}
+    for place, name in places.items():
+        text = text.replace(str(place), name)
+    return re.sub(rf"\b(?:{re.escape(platform.node())}|{ADDRESS})\b", "HOST", text)
 
 
 def _measure(subject: Subject, model: Model, number: int, plan: Plan, results: Results) -> None:
@@ -94,7 +109,10 @@ def _measure(subject: Subject, model: Model, number: int, plan: Plan, results: R
     started = time.monotonic()
     with serving(subject, model, plan) as site:
         seconds, idle = time.monotonic() - started, memory.of(site.server.family())
-        for form in served_forms(site, results):
+        served, refused = served_forms(site)
+        for form, error in refused.items():
+            results.note(Unserved(subject.name, model.name, form, impersonal(error, plan)))
+        for form in served:
             results.timings.extend(_loads(site, form, number, plan))
         loaded = memory.of(site.server.family())
         results.footprints.append(Footprint(subject.name, model.name, number, round(seconds, 2), idle, loaded))
@@ -134,28 +152,23 @@ def _answers(site: Site) -> bool:
     return reply.status == 200 or (reply.status < 500 and reply.status != 404)  # noqa: PLR2004
 
 
-def served_forms(site: Site, results: Results | None = None) -> list[Form]:
-    """Return the forms in which the server answers rightly; the others are noted as unserved."""
-    served = []
+def served_forms(site: Site) -> tuple[list[Form], dict[Form, UnservedError]]:
+    """Return the forms in which the server answers rightly, and what is wrong with the others."""
+    refused = {}
     for form in site.subject.forms:
         try:
             site.check(form)
-            served.append(form)
         except UnservedError as error:
             site.server.check_alive()
-            _note(results, Unserved(site.subject.name, site.model.name, form, str(error)))
-    return served
-
-
-def _note(results: Results | None, unserved: Unserved) -> None:
-    if results is not None and unserved not in results.unserved:
-        results.unserved.append(unserved)
+            refused[form] = error
+    return [form for form in site.subject.forms if form not in refused], refused
 
 
 def _loads(site: Site, form: Form, number: int, plan: Plan) -> Iterator[Timing]:
-    for connections in plan.connections[site.model.name]:
-        load(site, form, connections, plan.warm_up, plan)
-        measured = load(site, form, connections, plan.seconds, plan)
+    counts = plan.connections[site.model.name]
+    load(site, form, max(counts), plan.warm_up, plan)
+    for connections in counts:
+        measured = load(site, form, connections, plan.seconds * LONGER.get(site.model.name, 1), plan)
         yield Timing(site.subject.name, Case(site.model.name, form, connections), number, measured)
         site.check(form)
 

@@ -14,6 +14,8 @@ HOST: Final = "127.0.0.1"
 V2_PATH: Final = "/v2/models/{model}/infer"
 OURS: Final = "onceserve"
 EMPTY: Final = "empty uvicorn app"
+BATCHING: Final = ", batching"
+"""Ends the name of a server in its setting with dynamic batching."""
 
 
 class Subject(Protocol):
@@ -93,6 +95,8 @@ class Peer:
     forms: tuple[Form, ...] = (Form.JSON,)
     path: str = "/predict"
     argument: tuple[str, ...] = ()
+    usual: bool = True
+    """Whether a run measures it that is neither full nor asked for it by name."""
     checked: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -104,16 +108,22 @@ class Peer:
 
 
 BOTH: Final = (Form.JSON, Form.BINARY)
+ONE: Final = ("one",)
+BATCH: Final = ("batch",)
 
 PEERS: Final = (
     Peer("FastAPI, def", "fastapi", argument=("def",)),
     Peer("FastAPI, async def", "fastapi", argument=("async",)),
-    Peer("Mosec", "mosec", path="/inference", argument=("one",)),
-    Peer("Mosec, batching", "mosec", path="/inference", argument=("batch",)),
-    Peer("LitServe", "litserve"),
-    Peer("MLServer", "mlserver", Style.V2, path=V2_PATH),
+    Peer("Mosec", "mosec", path="/inference", argument=ONE),
+    Peer("Mosec" + BATCHING, "mosec", path="/inference", argument=BATCH),
+    Peer("LitServe", "litserve", argument=ONE),
+    Peer("LitServe" + BATCHING, "litserve", argument=BATCH, usual=False),
+    Peer("MLServer", "mlserver", Style.V2, path=V2_PATH, argument=ONE),
+    Peer("MLServer" + BATCHING, "mlserver", Style.V2, path=V2_PATH, argument=BATCH, usual=False),
     Peer("KServe", "kserve", Style.V2, BOTH, V2_PATH),
-    Peer("BentoML", "bentoml"),
+    Peer("BentoML", "bentoml", argument=ONE),
+    Peer("BentoML" + BATCHING, "bentoml", argument=BATCH, usual=False),
     Peer("PyTriton", "pytriton", Style.V2, BOTH, V2_PATH),
-    Peer("Ray Serve", "ray_serve", path="/"),
+    Peer("Ray Serve", "ray_serve", path="/", argument=ONE),
+    Peer("Ray Serve" + BATCHING, "ray_serve", path="/", argument=BATCH, usual=False),
 )

@@ -1,11 +1,12 @@
 """Markdown tables of a run; pure. Figures are ratios within the run; absolute ones follow for those who doubt them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from benchmarks.machine import Machine
+from benchmarks.machine import QUIET, Machine
 from benchmarks.results import Case, Footprint, Results, Spread, ratio, spread
 from benchmarks.subjects import OURS
+from benchmarks.wrk import Load
 
 NOT_SERVED: Final = "not served"
 DIGITS: Final = 10
@@ -46,11 +47,11 @@ def grid(results: Results, subjects: Sequence[str], figure: Callable[[str, Case]
 
 def _cell(results: Results, subject: str, column: Sequence[Case], figure: Callable[[str, Case], str]) -> str:
     if not any(results.loads(subject, case) for case in column):
-        return _excuse(results.reason(subject, column[0]))
+        return excuse(results.reason(subject, column[0]))
     return " / ".join(figure(subject, case) for case in column)
 
 
-def _excuse(reason: str | None) -> str:
+def excuse(reason: str | None) -> str:
     """Return a reason's first words; the whole of it is in the JSON file."""
     if reason is None:
         return "–"
@@ -80,12 +81,18 @@ def absolute(results: Results) -> Callable[[str, Case], str]:
     """Return what writes requests a second, marked where some were refused or broke."""
 
     def figure(subject: str, case: Case) -> str:
-        loads = results.loads(subject, case).values()
-        found = spread([load.good_per_second for load in loads])
-        flawed = any(load.refused or load.broken for load in loads)
-        return f"{_whole(found)}{' !' if flawed else ''}" if found else "–"
+        loads = results.loads(subject, case)
+        found = spread([load.good_per_second for load in loads.values()])
+        return f"{rate(loads)}{_range(found)}" if found else "–"
 
     return figure
+
+
+def rate(loads: Mapping[int, Load]) -> str:
+    """Write the median requests a second of loads by round, marked where some were refused or broke."""
+    found = spread([load.good_per_second for load in loads.values()])
+    flawed = any(load.refused or load.broken for load in loads.values())
+    return f"{found.median:.0f}{' !' if flawed else ''}" if found else "–"
 
 
 def latency(results: Results) -> Callable[[str, Case], str]:
@@ -120,28 +127,26 @@ def percent(found: Spread | None) -> str:
     return f"{share:.0f} %" if share >= DIGITS else f"{share:.1f} %"
 
 
-def _whole(found: Spread) -> str:
-    if round(found.least) == round(found.most):
-        return f"{found.median:.0f}"
-    return f"{found.median:.0f} ({found.least:.0f}–{found.most:.0f})"
+def _range(found: Spread) -> str:
+    return "" if round(found.least) == round(found.most) else f" ({found.least:.0f}–{found.most:.0f})"
 
 
 def memory(results: Results, subjects: Sequence[str]) -> str:
     """Return the table of memory and of the time from the start to the first right answer."""
     rows = [["server", "PSS idle, MB", "PSS after load, MB", "RSS after load, MB", "first answer after, s"]]
-    rows.extend(
-        _footprint(subject, [one for one in results.footprints if one.subject == subject]) for subject in subjects
-    )
+    rows.extend([subject, *footprint(results, subject)] for subject in subjects)
     return markdown(rows)
 
 
-def _footprint(subject: str, prints: Sequence[Footprint]) -> list[str]:
+def footprint(results: Results, subject: str) -> list[str]:
+    """Return a server's cells in the table of memory, those of the first model that it served."""
+    prints = [one for one in results.footprints if one.subject == subject]
+
     def middle(read: Callable[[Footprint], float], digits: int) -> str:
         found = spread([read(one) for one in prints if one.model == prints[0].model])
         return f"{found.median:.{digits}f}" if found else "–"
 
     return [
-        subject,
         middle(lambda one: one.idle.pss, 0),
         middle(lambda one: one.loaded.pss, 0),
         middle(lambda one: one.loaded.rss, 0),
@@ -166,9 +171,16 @@ def preamble(results: Results, title: str) -> str:
         "a load, medians, ranges in brackets; server on one core, load on another.",
         machine(results.machine),
     ]
-    if not results.machine.quiet:
-        lines.append(f"**Provisional: the machine was {100 * results.machine.busy_before:.0f} % busy before the run.**")
+    if words := provisional(results):
+        lines.append(f"**{words}**")
     return "\n\n".join(lines) + "\n"
+
+
+def provisional(results: Results) -> str:
+    """Return why figures are not worth quoting; nothing where they are."""
+    if results.busiest <= QUIET:
+        return ""
+    return f"Provisional: others took up to {100 * results.busiest:.0f} % of the machine between rounds."
 
 
 def reasons(results: Results) -> str:
@@ -177,6 +189,16 @@ def reasons(results: Results) -> str:
         f"- {one.subject}, {one.model} {one.form}".rstrip() + f": {_gist(one.reason)}" for one in results.unserved
     )
     return "\n".join(lines) + "\n" if lines else ""
+
+
+def flaws(results: Results) -> str:
+    """List the loads in which requests were refused or connections broke, and how many."""
+    flawed = [one for one in results.timings if one.load.refused or one.load.broken]
+    return "".join(
+        f"- {one.subject}, {one.case.model} {one.case.form}, {one.case.connections} connections, round {one.round}: "
+        f"{one.load.refused} refused, {one.load.broken} broken\n"
+        for one in flawed
+    )
 
 
 def _gist(reason: str) -> str:

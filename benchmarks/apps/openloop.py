@@ -1,6 +1,6 @@
 """Requests at a fixed rate, whether or not answers come: what an overload is. wrk waits for each answer and cannot.
 
-`python -m benchmarks.openloop` reads one JSON object (see `Order`) and prints one (see `Outcome`).
+`python -m benchmarks.apps.openloop` reads one JSON object (see `Order`) and prints one (see `Outcome`).
 """
 
 import asyncio

@@ -26,6 +26,7 @@ SERVING = "Serving"
 SCALED_TO_ZERO = "ScaledToZero"
 PODS_NOT_READY = "PodsNotReady"
 STARTING = "Starting"
+MOUNT_AWAITED = "SecretAwaited"
 COMPLETE = "Complete"
 LOADED = "Loaded"
 LOADING = "Loading"
@@ -218,7 +219,7 @@ def timestamp(moment: datetime) -> str:
 
 
 _TOLD = (SPEC_ACCEPTED, MODEL_LOADED, READY)
-_EXPECTED = {STARTING, SCALED_TO_ZERO, PODS_NOT_READY}
+_EXPECTED = {STARTING, SCALED_TO_ZERO, PODS_NOT_READY, MOUNT_AWAITED}
 
 
 def events(findings: Iterable[Finding], previous: Iterable[Condition]) -> tuple[Event, ...]:

@@ -51,6 +51,12 @@ class Revision:
         image: str = self.template["spec"]["containers"][0]["image"]
         return image
 
+    @property
+    def scheme(self) -> str:
+        """How its pods are to be called, as their probes do: `http` or `https`."""
+        probe = self.template["spec"]["containers"][0]["readinessProbe"]["httpGet"]
+        return str(probe.get("scheme", "HTTP")).lower()
+
 
 @dataclass(frozen=True, slots=True)
 class Pod:

@@ -31,7 +31,7 @@ def of_step(observed: Observed, step: Step, findings: tuple[Finding, ...], now: 
             replicas=len(observed.pods),
             ready_replicas=observed.ready_pods(observed.routed_revision or ""),
             selector=",".join(f"{name}={value}" for name, value in labels.of_all(observed.key).items()),
-            url=names.url(observed.key),
+            url=names.url(observed.key, step.stable.scheme),
             stable_revision=step.stable.name,
             target_revision=step.target.name,
             rollout=RolloutStatus(phase=step.phase, message=step.message),

@@ -12,7 +12,7 @@ from onceserve_serving.api import openapi
 from onceserve_serving.api.management import model_routes, server_routes
 from onceserve_serving.api.methods import allowed, with_methods
 from onceserve_serving.api.model_control import repository_routes
-from onceserve_serving.api.problems import problem_of
+from onceserve_serving.api.problems import UnknownPathError, problem_of
 from onceserve_serving.auth.gate import OPEN_PATHS
 from onceserve_serving.edge import Edge
 from onceserve_serving.errors import OnceServeError, UnauthenticatedError
@@ -24,10 +24,12 @@ from onceserve_serving.telemetry import Telemetry
 class Management(FastAPI):
     """The management routes; their OpenAPI document also has the infer route of each model that is loaded now."""
 
-    def __init__(self, repository: Repository, health: Health, telemetry: Telemetry) -> None:
-        super().__init__(title="OnceServe", version=__version__, redoc_url=None)
+    def __init__(self, repository: Repository, health: Health, telemetry: Telemetry, *, keys: bool = False) -> None:
+        # The framework's own page loads its parts from another host.
+        super().__init__(title="OnceServe", version=__version__, docs_url=None, redoc_url=None)
         self._repository = repository
-        self.include_router(server_routes(repository, health, telemetry))
+        self._keys = keys
+        self.include_router(server_routes(repository, health, telemetry, keys=keys))
         self.include_router(model_routes(repository, health))
         self.include_router(repository_routes(repository))
         for error in (OnceServeError, HTTPException, Exception):
@@ -35,16 +37,17 @@ class Management(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         """Return the document."""
-        return openapi.complete(super().openapi(), self._repository.models())
+        return openapi.complete(super().openapi(), self._repository.models(), keys=self._keys)
 
 
 def create_management(repository: Repository, health: Health, telemetry: Telemetry, edge: Edge) -> ASGIApp:
     """Return the management routes behind the API keys."""
-    return guarded(with_methods(Management(repository, health, telemetry)), edge)
+    management = Management(repository, health, telemetry, keys=edge.gate is not None)
+    return guarded(with_methods(management), edge)
 
 
 def guarded(app: ASGIApp, edge: Edge) -> ASGIApp:
-    """Return the application behind the API keys; probes and metrics stay open."""
+    """Return the application behind the API keys; OPEN_PATHS stay open."""
     if edge.gate is None:
         return app
 
@@ -63,6 +66,8 @@ def guarded(app: ASGIApp, edge: Edge) -> ASGIApp:
 
 
 async def _answer(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.NOT_FOUND:
+        error = UnknownPathError(f"there is no {request.url.path[:256]!r} here; /docs shows what there is")
     problem = problem_of(error)
     headers = dict(problem.headers)
     if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:

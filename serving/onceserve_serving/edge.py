@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from onceserve_serving import __version__, tls, tracing
 from onceserve_serving.auth.gate import Gate
+from onceserve_serving.idempotency import keys
+from onceserve_serving.idempotency.keys import Keys
 from onceserve_serving.observation import Observer
 from onceserve_serving.settings import Settings
 from onceserve_serving.tls import Tls
@@ -22,6 +24,7 @@ class Edge:
     tls: Tls | None = None
     watcher: Watcher | None = None
     tracing: Tracing | None = None
+    keys: Keys = field(default_factory=Keys)
 
     @property
     def http_tls(self) -> ssl.SSLContext | None:
@@ -51,4 +54,11 @@ def from_settings(settings: Settings, reloaded: Reloaded) -> Edge:
     watched: list[Watched] = [source for source in (gate, secured) if source is not None]
     watcher = Watcher(watched, reloaded)
     watcher.start()
-    return Edge(Observer(traces, access_log=settings.access_log), gate, secured, watcher, traces)
+    taken = keys.make(
+        mode=settings.idempotency_mode,
+        store=settings.idempotency_store,
+        scope=settings.idempotency_scope,
+        on_conflict=settings.idempotency_on_conflict,
+        secret=settings.idempotency_secret,
+    )
+    return Edge(Observer(traces, access_log=settings.access_log), gate, secured, watcher, traces, taken)

@@ -52,6 +52,53 @@ class OverloadedError(OnceServeError):
         self.reason = reason
 
 
+class InvalidKeyError(OnceServeError):
+    """The request's Idempotency-Key is missing where it must be there, or of a wrong form."""
+
+
+class KeyMismatchError(OnceServeError):
+    """The request's key belongs to another request."""
+
+    def __init__(self) -> None:
+        super().__init__("this Idempotency-Key was used for another request; a new request needs a key of its own")
+
+
+class RetryLaterError(OnceServeError):
+    """Not now; `retry_after` is the seconds after which to ask again with the same key."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class InProgressError(RetryLaterError):
+    """Another request with the same key is being answered."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__("a request with this Idempotency-Key is being answered; ask again for its answer", retry_after)
+
+
+class StoreFailedError(RetryLaterError):
+    """The store of idempotency did not say what became of the request."""
+
+
+class AnswerNotKeptError(OnceServeError):
+    """The request has been answered, and the answer was too large to be kept."""
+
+    def __init__(self, status: int, size: int) -> None:
+        super().__init__(
+            f"the request with this Idempotency-Key was answered with status {status} and {size} bytes, "
+            "which are more than are kept; it is not run again"
+        )
+
+
+class PoisonedError(OnceServeError):
+    """The request has ended its server each time that it was tried."""
+
+    def __init__(self, attempts: int) -> None:
+        super().__init__(f"the request was begun {attempts} times and never ended; it is not tried again")
+
+
 class DeadlineExceededError(OnceServeError):
     """The request's run had not begun by its deadline, and will not begin any more."""
 

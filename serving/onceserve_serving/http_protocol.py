@@ -153,6 +153,8 @@ class InferProtocol(HttpToolsProtocol):
         self._endpoint = endpoint
         self._heads = heads
         self._current: Cycle | None = None
+        self._idle_since: float | None = self.loop.time()
+        self._watch = self.loop.call_later(self.timeout_keep_alive, self._end_if_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End what goes on for the client."""
@@ -161,6 +163,7 @@ class InferProtocol(HttpToolsProtocol):
         for cycle, _ in self.pipeline:
             if isinstance(cycle, Cycle):
                 cycle.leave(self.loop)
+        self._watch.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -172,11 +175,17 @@ class InferProtocol(HttpToolsProtocol):
             if room is not None and len(room) >= DIRECT:
                 self._switch(Filling(self, room))
 
+    def on_message_begin(self) -> None:
+        """Forget the request before; what ASGI needs of this one is made if it goes there."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
     def on_headers_complete(self) -> None:
         """Begin with a request, its body still to come."""
         method = self.parser.get_method()
         if not self._endpoint.claims(method, self.url):
-            super().on_headers_complete()
+            self._leave_to_asgi()
             return
         before = self.cycle
         head = Head(method.decode("ascii"), self.url, dict(self.headers), self.headers)
@@ -191,6 +200,13 @@ class InferProtocol(HttpToolsProtocol):
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
+
+    def _leave_to_asgi(self) -> None:
+        url, headers, expect_100_continue = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expect_100_continue
+        self.headers += headers
+        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of a body."""
@@ -218,6 +234,28 @@ class InferProtocol(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._switch(self)
         self.on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Begin with the next request, or be idle."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())  # type: ignore[arg-type]
+        else:
+            self._idle_since = self.loop.time()
+
+    def _unset_keepalive_if_required(self) -> None:
+        # uvicorn's timer for each pause between two requests costs more than to look now and then.
+        self._idle_since = None
+
+    def _end_if_idle(self) -> None:
+        idle = 0.0 if self._idle_since is None else self.loop.time() - self._idle_since
+        if idle >= self.timeout_keep_alive:
+            self.timeout_keep_alive_handler()
+        else:
+            self._watch = self.loop.call_later(self.timeout_keep_alive - idle, self._end_if_idle)
 
     def _switch(self, protocol: asyncio.BaseProtocol) -> None:
         # A transport looks at what its protocol can only when it begins to read.

@@ -49,7 +49,7 @@ class Loader:
         except BaseException:
             thread.close()
             raise
-        model.install(runner, merges=merges)
+        model.install(runner, merges=merges, sha256=sha256)
         seconds = time.monotonic() - started
         self._telemetry.loaded(model.name, model.version, sha256, seconds)
         facts = {"model": model.name, "version": model.version, "sha256": sha256, "seconds": seconds, "batched": merges}

@@ -21,6 +21,7 @@ from onceserve_serving.errors import InvalidSettingsError, ModelUnavailableError
 from onceserve_serving.fatal import EXIT_MODEL, report
 from onceserve_serving.health import Health
 from onceserve_serving.http_server import HttpServer
+from onceserve_serving.idempotency import answers
 from onceserve_serving.lifecycle import Lifecycle, Phase
 from onceserve_serving.listener import listen
 from onceserve_serving.loading import Loader
@@ -63,7 +64,9 @@ class Service:
             inference_deadline=settings.inference_deadline,
             smoke_deadline=settings.smoke_deadline,
         )
-        pipeline = Pipeline(self._repository, timeout=settings.timeout)
+        self._answers = answers.from_settings(settings, self._telemetry)
+        guard = None if self._answers is None else self._answers.guard
+        self._pipeline = pipeline = Pipeline(self._repository, timeout=settings.timeout, guard=guard)
         self._grpc = self._grpc_server(pipeline)
         self._server = HttpServer(
             front.create_server(self._repository, self._health, self._telemetry, edge=self._edge),
@@ -96,6 +99,8 @@ class Service:
                 log.info("gRPC listens on port %d", self._grpc.port, extra={"grpc_port": self._grpc.port})
             serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
             try:
+                if self._answers is not None:
+                    await self._answers.open()
                 await self._serve_until(stop, serving)
                 await self._drain(stop)
             except ModelUnavailableError as error:
@@ -147,6 +152,10 @@ class Service:
         await serving
         if leaving is not None:
             await leaving
+        if self._answers is not None:
+            # Who left may have left a request behind, whose retry will want the answer.
+            await _within(self._settings.drain_timeout, self._pipeline.settled())
+            await self._answers.close()
         await asyncio.to_thread(self._edge.close)
         self._lifecycle.advance(Phase.STOPPED)
         log.info("stopped", extra={"inflight": self._telemetry.inflight.count})

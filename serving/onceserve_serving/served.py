@@ -51,14 +51,16 @@ class ServedModel:
         self.version = version
         self.state = State.LOADING
         self.reason = ""
+        self.sha256 = ""
         self._terms = terms or Terms()
         self._runner: Runner | None = None
         self._batcher: Batcher | None = None
         self._admission = Admission(self._terms.capacity, self._terms.telemetry.rejected)
 
-    def install(self, runner: Runner, *, merges: bool = False) -> None:
+    def install(self, runner: Runner, *, merges: bool = False, sha256: str = "") -> None:
         """Serve with this runner from now on; `merges`: requests may go through it together."""
         self._runner = runner
+        self.sha256 = sha256
         self._batcher = Batcher(self.name, runner, self._terms.batches, self._terms.telemetry, merges=merges)
         self.state = State.READY
         self.reason = ""

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from onceserve_contract import environment, grpc, http
@@ -16,6 +16,9 @@ from onceserve_serving.errors import InvalidSettingsError
 
 SCHEMES: Final = ("", "file", "http", "https")
 OPTIONS: Final = {"model_uri": "MODEL", "model_name": "--name", "model_sha256": "--sha256", "models": "--model"}
+LEASES_KEPT: Final = 10
+"""Leases that an answer is kept at least: a retention that ends while its request runs would let it run again."""
+
 NAMED_MODEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}=.+")
 KUBELET_TERMINATION_LOG: Final = Path("/dev/termination-log")
 
@@ -125,6 +128,34 @@ class Settings(BaseSettings):
     tls_client_ca: Path | None = None
     """Authorities in PEM form; only clients with a certificate of theirs are let in. Default: any client."""
 
+    idempotency_store: str = ""
+    """URL of the store that keeps the answers to requests with an Idempotency-Key: sqlite:///PATH, redis://…,
+    postgresql://… or memory:. Credentials in it are used and never shown. Default: none; keys are then refused."""
+
+    idempotency_mode: Literal["required", "optional", "disabled"] = "optional"
+    """Whether requests must, may or must not carry a key."""
+
+    idempotency_scope: str = ""
+    """What keys are unique in, besides the caller and the route: servers that share answers share it. The operator sets
+    it to the resource's namespace and name."""
+
+    idempotency_lease: Annotated[float, Field(ge=1, le=3_600)] = 30.0
+    """Seconds after which a server that says nothing more has lost its request to another."""
+
+    idempotency_retention: Annotated[float, Field(ge=10, le=366 * 86_400)] = 86_400.0
+    """Seconds that an answer is kept; ten times the lease or more. A retry after that is a new request."""
+
+    idempotency_when_store_fails: Literal["fail-closed", "fail-open"] = "fail-closed"
+    """Whether requests with a key are refused, or answered without being kept, while the store does not answer."""
+
+    idempotency_on_conflict: Literal["refuse", "wait"] = "refuse"
+    """What a request gets whose key is being answered by another server: 409 at once, or that server's answer. `Prefer:
+    wait=SECONDS` asks for the latter."""
+
+    idempotency_secret: Path | None = None
+    """File of the secret by which requests are fingerprinted, so that who reads the store cannot guess them; a second
+    line holds the secret before it. All servers of one scope need the same. Default: none."""
+
     inference_deadline: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     """Seconds after which a run that has not ended counts as stuck: the server is then neither ready nor alive."""
 
@@ -171,6 +202,21 @@ class Settings(BaseSettings):
         if not uri or uri_scheme(uri) not in SCHEMES:
             raise ValueError("expected a path, file://, http:// or https://")
         return uri
+
+    @field_validator("idempotency_mode")
+    @classmethod
+    def _has_store(cls, mode: str, others: ValidationInfo) -> str:
+        if mode == "required" and not others.data.get("idempotency_store"):
+            raise ValueError("expected --idempotency-store beside required")
+        return mode
+
+    @field_validator("idempotency_retention")
+    @classmethod
+    def _outlasts_lease(cls, retention: float, others: ValidationInfo) -> float:
+        least = LEASES_KEPT * float(others.data.get("idempotency_lease", 0.0))
+        if retention < least:
+            raise ValueError(f"expected {LEASES_KEPT} times the lease or more, which is {least:g}")
+        return retention
 
     @property
     def served_name(self) -> str:

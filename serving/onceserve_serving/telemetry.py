@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 from onceserve_serving.tally import Count, Distribution
 
@@ -69,6 +69,16 @@ class Telemetry:
             registry,
             ("reason",),
         )
+        self._idempotent = Count(
+            "onceserve_idempotency", "What became of requests with an idempotency key.", registry, ("outcome",)
+        )
+        self._store = Histogram(
+            "onceserve_idempotency_store_duration_seconds",
+            "Time of one call to the store of idempotency.",
+            ("operation",),
+            registry=registry,
+            buckets=BUCKETS,
+        )
         self._queued = Gauge("onceserve_queued_requests", "Requests that wait for their turn.", registry=registry)
         self._info = Gauge(
             "onceserve_model_info", "The model served; always 1.", ("model", "version", "sha256"), registry=registry
@@ -106,6 +116,17 @@ class Telemetry:
     def rejected(self, reason: str) -> None:
         """Count a request that was not run, because there was no room for it or its deadline had passed."""
         self._rejections.inc(reason)
+
+    def idempotent(self, outcome: str) -> None:
+        """Count what became of a request with a key.
+
+        It is first, replayed, coalesced, in_progress, mismatch, taken_over, lost or bypassed.
+        """
+        self._idempotent.inc(outcome)
+
+    def store_answered(self, operation: str, seconds: float) -> None:
+        """Count one call to the store of idempotency."""
+        self._store.labels(operation).observe(seconds)
 
     def watch_queue(self, queued: Callable[[], float]) -> None:
         """Tell how many requests wait by asking this function."""

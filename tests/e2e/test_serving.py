@@ -1,14 +1,18 @@
 """A model served on real nodes, from apply to delete."""
 
+import base64
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from devcluster.cluster import Cluster
-from support.served import EXAMPLE, Served, answered, await_ready_pods, expected
+from onceserve_serving.auth import keys
+from support.certificates import Authority
+from support.served import EXAMPLE, Served, answered, await_ready_pods, expected, request_body
 from support.waiting import eventually
 
 EXPLAINED_WITHIN = 15
@@ -207,3 +211,101 @@ def test_pods_survive_a_read_only_world(ready: Served) -> None:
     assert spec["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
     assert all(status["restartCount"] == 0 for status in pod["status"]["containerStatuses"])
     assert "rror" not in ready.kubectl("logs", pod["metadata"]["name"])
+
+
+class Guarded:
+    """A ModelDeployment that speaks TLS with holders of a key alone, and with one of them at a time."""
+
+    name = "guarded"
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+        self._authority = Authority()
+        served.apply(
+            self.name,
+            {
+                "model": {**example_spec()["model"], "name": "breast-cancer"},
+                "server": {"tls": {"secretName": "certificate"}},
+                "auth": {"apiKeys": {"secretName": "keys"}},
+                "batching": {"maxDelay": "500ms"},
+                "admission": {"maxConcurrency": 1, "maxQueue": 0, "timeout": "20s"},
+            },
+        )
+
+    @property
+    def host(self) -> str:
+        return f"{self.name}.{self._served.namespace}.svc"
+
+    def certify(self) -> str:
+        """Give it a new certificate, and return the serial number of it."""
+        pair = self._authority.issue(host=self.host)
+        self._secret("certificate", "kubernetes.io/tls", {"tls.crt": pair.cert, "tls.key": pair.key})
+        return pair.serial
+
+    def admit(self) -> str:
+        """Have it take a new key and no other, and return that."""
+        key = keys.new_key()
+        self._secret("keys", "Opaque", {"ann": keys.line_of(key).encode()})
+        return key
+
+    def _secret(self, name: str, kind: str, data: dict[str, bytes]) -> None:
+        encoded = {entry: base64.b64encode(content).decode() for entry, content in data.items()}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": kind, "data": encoded}
+        self._served.kubectl("apply", "-f", "-", stdin=json.dumps(secret))
+
+    def pod(self) -> dict[str, Any]:
+        [pod] = self._served.get("pods", "-l", f"onceserve.dev/modeldeployment={self.name}")["items"]
+        found: dict[str, Any] = pod
+        return found
+
+    def calls(self, key: str) -> dict[str, Any]:
+        """Return what comes of calls with a key, made by another pod of the cluster."""
+        row = first_row()
+        what = [self.host, "breast-cancer", self._authority.cert.decode(), key, request_body(row).decode()]
+        command = ["exec", "-i", self._served.ready_pods()[0], "--", "python", "-", *what, json.dumps(row[0])]
+        seen: dict[str, Any] = json.loads(self._served.kubectl(*command, stdin=CALLS.read_text()))
+        return seen
+
+
+CALLS = Path(__file__).parents[1] / "support" / "guarded_calls.py"
+ROTATED_WITHIN = 150
+"""Seconds that a kubelet takes at most to renew what it has mounted, and then some."""
+
+
+@pytest.fixture
+def guarded(ready: Served) -> Guarded:
+    return Guarded(ready)
+
+
+def test_keys_and_certificates_are_awaited_used_and_rotated(ready: Served, guarded: Guarded) -> None:
+    def reason() -> bool:
+        return ready.condition("Ready", guarded.name).get("reason") == "SecretAwaited"
+
+    eventually(reason, "Ready says SecretAwaited", EXPLAINED_WITHIN)
+    message = ready.condition("Ready", guarded.name)["message"]
+    assert message.endswith(": Secret keys and Secret certificate")
+    serial, key = guarded.certify(), guarded.admit()
+    ready.wait("Ready", timeout=120, name=guarded.name)
+    assert ready.status(guarded.name)["url"] == f"https://{guarded.host}"
+    pod = guarded.pod()
+
+    seen = guarded.calls(key)
+    assert seen["serial"] == serial
+    assert (seen["rest"][0], answered(seen["rest"][1])) == (200, expected(first_row()))
+    assert seen["grpc"] == ["OK", expected(first_row())]
+    # One waits for others to fill its batch, and nobody may wait for it.
+    assert seen["crowd"] == [200, 429, 429, 429]
+    refused = guarded.calls("onceserve_unknown")
+    assert (refused["rest"][0], refused["grpc"], refused["crowd"]) == (401, ["UNAUTHENTICATED", {}], [401] * 4)
+
+    renewed, other = guarded.certify(), guarded.admit()
+
+    def is_rotated() -> bool:
+        now = guarded.calls(other)
+        return (now["serial"], now["rest"][0], now["grpc"][0]) == (renewed, 200, "OK")
+
+    eventually(is_rotated, "the new key and certificate", ROTATED_WITHIN)
+    assert guarded.calls(key)["rest"][0] == 401
+    now = guarded.pod()
+    assert now["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert [each["restartCount"] for each in now["status"]["containerStatuses"]] == [0]

@@ -3,6 +3,7 @@
 Whatever comes is taken or refused in words; anything else is a finding, and atheris writes the input that shows it.
 """
 
+import contextlib
 import sys
 from typing import Any
 
@@ -10,30 +11,53 @@ import atheris  # type: ignore[import-untyped]
 import orjson
 
 with atheris.instrument_imports(include=["onceserve_serving.codec"]):
-    from onceserve_serving.codec import compression, rest
+    from onceserve_serving.codec import compression, protobuf, rest
 
 from onceserve_serving.errors import InvalidRequestError
+from onceserve_serving.proto.open_inference_pb2 import InferTensorContents, ModelInferRequest
 from onceserve_serving.tensors import DTYPES, Signature, TensorSpec
 
 LIMIT = 2**20
 SPECS = {name: TensorSpec(name, name, (-1,) if index % 2 else ()) for index, name in enumerate(DTYPES)}
 CODINGS = sorted(compression.DECODERS)
+FIELDS = sorted(set(protobuf.FIELDS.values()))
 
 
 def one_input(data: bytes) -> None:
     """Read one body, made of the bytes or just them."""
     choice = atheris.FuzzedDataProvider(data)
     spec = choice.PickValueInList(list(SPECS.values()))
-    signature = Signature({spec.name: spec}, {spec.name: spec})
-    try:
+    read = choice.PickValueInList([_compressed, _rest, _protobuf])
+    with contextlib.suppress(InvalidRequestError, compression.TooLongError):
+        read(choice, spec, Signature({spec.name: spec}, {spec.name: spec}))
+
+
+def _compressed(choice: Any, _: TensorSpec, __: Signature) -> None:
+    compression.decompress(choice.ConsumeBytes(sys.maxsize), choice.PickValueInList(CODINGS), LIMIT)
+
+
+def _rest(choice: Any, spec: TensorSpec, signature: Signature) -> None:
+    header = orjson.dumps(_document(choice, spec))
+    tail = choice.ConsumeBytes(sys.maxsize)
+    rest.decode(header + tail, len(header) + choice.PickValueInList([0, 0, 0, -1, 1]), signature)
+
+
+def _protobuf(choice: Any, spec: TensorSpec, signature: Signature) -> None:
+    message = ModelInferRequest(outputs=[{"name": spec.name}] * choice.ConsumeIntInRange(0, 2))
+    for _ in range(choice.PickValueInList([1, 0, 2])):
+        shape = [choice.ConsumeIntInRange(-1, 4) for _ in range(choice.ConsumeIntInRange(0, 3))]
+        tensor = message.inputs.add(name=spec.name, datatype=spec.datatype, shape=shape)
+        for _ in range(choice.ConsumeIntInRange(0, 2)):
+            _fill(choice, tensor.contents)
         if choice.ConsumeBool():
-            compression.decompress(choice.ConsumeBytes(sys.maxsize), choice.PickValueInList(CODINGS), LIMIT)
-        else:
-            header = orjson.dumps(_document(choice, spec))
-            tail = choice.ConsumeBytes(sys.maxsize)
-            rest.decode(header + tail, len(header) + choice.PickValueInList([0, 0, 0, -1, 1]), signature)
-    except (InvalidRequestError, compression.TooLongError):
-        pass
+            message.raw_input_contents.append(choice.ConsumeBytes(choice.ConsumeIntInRange(0, 40)))
+    protobuf.decode(protobuf.parse(message.SerializeToString() + choice.ConsumeBytes(sys.maxsize)), signature)
+
+
+def _fill(choice: Any, contents: InferTensorContents) -> None:
+    field = choice.PickValueInList(FIELDS)
+    element = b"a" if field == "bytes_contents" else choice.PickValueInList([0, 1, 127, 255, 2**31 - 1])
+    getattr(contents, field).extend([element] * choice.ConsumeIntInRange(0, 6))
 
 
 def _document(choice: Any, spec: TensorSpec) -> dict[str, Any]:

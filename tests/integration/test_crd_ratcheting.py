@@ -19,6 +19,10 @@ OLD_SPEC = {
     "replicas": 5000,
     "model": {"uri": "ftp://models.example/risk.onnx", "sha256": "none"},
     "server": {"env": [{"name": "ONCESERVE_PORT", "value": "1"}], "tolerations": [{"value": "x"}]},
+    "batching": {"maxBatchSize": 1, "maxDelay": "2h"},
+    "admission": {"timeout": "0s"},
+    "auth": {"apiKeys": {"secretName": "Not A Name"}},
+    "idempotency": {"mode": "Sometimes", "store": {"type": "Redis"}, "lease": "1h", "retention": "1h"},
     "rollout": {"progressDeadline": "0s"},
 }
 LOOSE_KEYS = {"x-kubernetes-validations", "pattern", "maximum", "enum", "minLength", "maxLength"}
@@ -63,6 +67,7 @@ def old_create(api: Api, name: str, query: str = "") -> Answer:
     [
         {"metadata": {"labels": {"a": "b"}}},
         {"spec": {"replicas": 3}},
+        {"spec": {"batching": {"maxBatchSize": 2}, "admission": {"maxQueue": 10}}},
         {"spec": {"server": {"threads": 2, "resources": {"limits": {"cpu": "1"}}}}},
         {"spec": {"availability": {"maxUnavailable": "10%"}}},
     ],

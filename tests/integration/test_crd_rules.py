@@ -36,12 +36,28 @@ def _toleration(message: str, good: Object, bad: Object) -> RuleCase:
     return _server("tolerations[0]", message, {"tolerations": [good]}, {"tolerations": [bad]})
 
 
+def _batching(path: str, message: str, good: Object, bad: Object) -> RuleCase:
+    return RuleCase(f"spec.batching{path}", message, {"batching": good}, {"batching": bad})
+
+
+def _admission(message: str, good: str, bad: str) -> RuleCase:
+    return RuleCase(
+        "spec.admission.timeout", message, {"admission": {"timeout": good}}, {"admission": {"timeout": bad}}
+    )
+
+
+def _idempotency(path: str, message: str, good: Object, bad: Object) -> RuleCase:
+    return RuleCase(f"spec.idempotency{path}", message, {"idempotency": good}, {"idempotency": bad})
+
+
 NAME_MESSAGE = (
     "metadata.name must be at most 50 lower-case letters, digits and dashes,"
     " starting with a letter: it names the Service"
 )
 SECRET = {"secretKeyRef": {"name": "secret", "key": "key"}}
 MAP = {"configMapKeyRef": {"name": "map", "key": "key"}}
+MEMORY = {"store": {"type": "Memory"}}
+REDIS = {"store": {"type": "Redis", "urlFrom": SECRET}}
 
 RULE_CASES = [
     RuleCase("<nil>", NAME_MESSAGE, good_name="r" * 50, bad_name="r" * 51),
@@ -93,6 +109,12 @@ RULE_CASES = [
         {"env": [{"name": "ONCESERVE_PORT", "value": "1"}]},
     ),
     _server(
+        "env[0].name",
+        "ONCESERVE_ variables belong to the operator; use the named fields",
+        {"env": [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"}]},
+        {"env": [{"name": "ONCESERVE_API_KEYS", "value": ""}]},
+    ),
+    _server(
         "env[0].valueFrom",
         "exactly one of secretKeyRef and configMapKeyRef must be set",
         {"env": [{"name": "A", "valueFrom": MAP}]},
@@ -103,6 +125,56 @@ RULE_CASES = [
         "exactly one of secretKeyRef and configMapKeyRef must be set",
         {"env": [{"name": "A", "valueFrom": SECRET}]},
         {"env": [{"name": "A", "valueFrom": {}}]},
+    ),
+    _batching(".maxDelay", "must be at most 60s", {"maxDelay": "1m"}, {"maxDelay": "1m1ms"}),
+    _batching(
+        "",
+        "maxDelay waits for nobody where maxBatchSize is 1",
+        {"maxBatchSize": 1, "maxDelay": "0ms"},
+        {"maxBatchSize": 1, "maxDelay": "1ms"},
+    ),
+    _admission("must be longer than 0s", "1ms", "0s"),
+    _admission("must be at most 24h", "24h", "24h1s"),
+    RuleCase(
+        "spec",
+        "replicas above 1 need an idempotency.store that they share: Redis or PostgreSQL",
+        {"replicas": 2, "idempotency": REDIS},
+        {"replicas": 2, "idempotency": MEMORY},
+    ),
+    _idempotency("", "a store must be named, unless mode is Disabled", {"mode": "Disabled"}, {"mode": "Required"}),
+    _idempotency(
+        "",
+        "with mode Disabled no other field may be set",
+        {"mode": "Optional", "lease": "10s", **MEMORY},
+        {"mode": "Disabled", "lease": "10s"},
+    ),
+    _idempotency(
+        "",
+        "retention must be at least 10 times the lease",
+        {"lease": "1500ms", "retention": "15s", **MEMORY},
+        {"lease": "1500ms", "retention": "14999ms", **MEMORY},
+    ),
+    _idempotency(
+        "", "retention must be at least 10 times the lease", {"retention": "5m", **REDIS}, {"lease": "3h", **REDIS}
+    ),
+    _idempotency(".lease", "must be longer than 0s", {"lease": "1s", **MEMORY}, {"lease": "0s", **MEMORY}),
+    _idempotency(
+        ".retention",
+        "must be longer than 0s",
+        {"retention": "1h", **MEMORY},
+        {"lease": "0s", "retention": "0s", **MEMORY},
+    ),
+    _idempotency(
+        ".store",
+        "urlFrom must be set for Redis and PostgreSQL, and not for Memory",
+        {"store": {"type": "PostgreSQL", "urlFrom": SECRET}},
+        {"store": {"type": "Memory", "urlFrom": SECRET}},
+    ),
+    _idempotency(
+        ".store",
+        "urlFrom must be set for Redis and PostgreSQL, and not for Memory",
+        MEMORY,
+        {"store": {"type": "Redis"}},
     ),
     RuleCase(
         "spec.rollout.progressDeadline",

@@ -180,6 +180,23 @@ def test_a_changed_spec_moves_traffic_once_the_new_revision_is_ready(serving: De
     assert serving.child("deployments", str(first)) is not None
 
 
+def test_a_service_changes_to_tls_in_the_moment_in_which_its_pods_do(serving: Deployed) -> None:
+    first = serving.routed_revision()
+    serving.change({"server": {"tls": {"secretName": "certificate"}}})
+    second = serving.await_target(other_than=first)
+    assert (service_ports(serving), serving.status()["url"]) == ([80, 8081], f"http://risk.{serving.namespace}.svc")
+    serving.report_ready(serving.await_pods(second, 3))
+    eventually(lambda: serving.routed_revision() == second, "traffic moves")
+    assert service_ports(serving) == [443, 8081]
+    serving.await_condition("Ready", "True")
+    assert serving.status()["url"] == f"https://risk.{serving.namespace}.svc"
+
+
+def service_ports(deployed: Deployed) -> list[int]:
+    [service] = deployed.children("services")
+    return [port["port"] for port in service["spec"]["ports"]]
+
+
 def test_what_is_no_longer_wanted_is_deleted(serving: Deployed) -> None:
     first = serving.routed_revision()
     serving.change({"server": {"serviceAccountName": "default"}, "rollout": {"revisionHistoryLimit": 0}})

@@ -37,7 +37,7 @@ class Pair:
 
 
 class Authority:
-    """Signs certificates for loopback addresses."""
+    """Signs certificates for loopback addresses, or for a host."""
 
     def __init__(self, name: str = "test authority") -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -45,10 +45,10 @@ class Authority:
         certificate = _builder(self._name, self._name, self._key).add_extension(x509.BasicConstraints(True, None), True)
         self.cert = certificate.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
-    def issue(self, name: str = "localhost", passphrase: bytes = b"") -> Pair:
+    def issue(self, name: str = "localhost", passphrase: bytes = b"", host: str = "localhost") -> Pair:
         """Return a new certificate that serves and asks."""
         key = ec.generate_private_key(ec.SECP256R1())
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        names = [x509.DNSName(host), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         certificate = (
             _builder(_name(name), self._name, key)
             .add_extension(x509.SubjectAlternativeName(names), False)

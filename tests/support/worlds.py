@@ -107,8 +107,10 @@ class World:
         """Let time pass, in the units of timedelta."""
         self.now += timedelta(**span)
 
-    def pods(self, revision: str, *, ready: int = 0, starting: int = 0, failed: Iterable[Failure] = ()) -> None:
-        """Replace the pods of a revision."""
+    def pods(
+        self, revision: str, *, ready: int = 0, starting: int = 0, failed: Iterable[Failure] = (), mounting: str = ""
+    ) -> None:
+        """Replace the pods of a revision; one of them may be `mounting` a Secret."""
         for pod in [pod for pod in self._pods if pod["metadata"]["labels"][labels.REVISION] == revision]:
             self._pods.remove(pod)
             self.cache.drop(pod)
@@ -119,9 +121,13 @@ class World:
                 container["state"] = {"waiting": {"reason": "CrashLoopBackOff"}}
                 container["lastState"] = {"terminated": {"exitCode": 3, "message": termination.encode(failure)}}
             self.add_pod(f"{revision}-{number}", revision, is_ready, container)
+        if mounting:
+            creating = {"name": "server", "state": {"waiting": {"reason": "ContainerCreating"}}}
+            self.add_pod(f"{revision}-mounting", revision, is_ready=False, container=creating, secret=mounting)
 
-    def add_pod(self, name: str, revision: str, is_ready: bool, container: Manifest) -> None:
-        """Add one pod as the kubelet would report it."""
+    def add_pod(self, name: str, revision: str, is_ready: bool, container: Manifest, secret: str = "") -> None:
+        """Add one pod as the kubelet would report it; with a Secret that it cannot mount yet."""
+        volumes = [{"name": "secret", "secret": {"secretName": secret}}] if secret else []
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -132,9 +138,13 @@ class World:
                 "creationTimestamp": conditions.timestamp(self.now),
                 "labels": labels.of_revision(self.key, revision),
             },
+            "spec": {"volumes": volumes},
             "status": {
                 "phase": "Running",
-                "conditions": [{"type": "Ready", "status": str(is_ready)}],
+                "conditions": [
+                    {"type": "PodReadyToStartContainers", "status": str(not secret)},
+                    {"type": "Ready", "status": str(is_ready)},
+                ],
                 "containerStatuses": [container],
             },
         }

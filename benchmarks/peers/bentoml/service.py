@@ -16,6 +16,6 @@ class Onnx:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(os.environ["MODEL"], options, providers=["CPUExecutionProvider"])
 
-    @bentoml.api
+    @bentoml.api(batchable=os.environ["KIND"] == "batch", max_batch_size=32)
     def predict(self, x: Annotated[np.ndarray, DType("float32")]) -> np.ndarray:
         return self.session.run(["y"], {"x": x})[0]

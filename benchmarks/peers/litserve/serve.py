@@ -1,4 +1,4 @@
-"""LitServe: `serve.py MODEL PORT`."""
+"""LitServe: `serve.py MODEL PORT {one,batch}`."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,8 @@ import litserve
 import numpy as np
 import onnxruntime
 
-path, port = Path(sys.argv[1]), int(sys.argv[2])
+path, port, kind = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+BATCHING = {"max_batch_size": 32, "batch_timeout": 0.001}
 
 
 class Api(litserve.LitAPI):
@@ -26,6 +27,15 @@ class Api(litserve.LitAPI):
         return {"y": output.tolist()}
 
 
+class Batching(Api):
+    def batch(self, inputs):
+        return np.concatenate(inputs)
+
+    def unbatch(self, output):
+        return output[:, np.newaxis]
+
+
 if __name__ == "__main__":
-    server = litserve.LitServer(Api(), accelerator="cpu", devices=1, workers_per_device=1)
+    api = Batching(**BATCHING) if kind == "batch" else Api()
+    server = litserve.LitServer(api, accelerator="cpu", devices=1, workers_per_device=1, fast_queue=True)
     server.run(host="127.0.0.1", port=port, num_api_servers=1, generate_client_file=False, log_level="warning")

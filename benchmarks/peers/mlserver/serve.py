@@ -1,4 +1,4 @@
-"""MLServer with a custom runtime: `serve.py MODEL PORT`."""
+"""MLServer with a custom runtime: `serve.py MODEL PORT {one,batch}`."""
 
 import json
 import os
@@ -7,7 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-path, port = Path(sys.argv[1]), int(sys.argv[2])
+path, port, kind = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+BATCHING = {"max_batch_size": 32, "max_batch_time": 0.001}
 
 
 def free_port() -> int:
@@ -26,6 +27,8 @@ server = {
     "debug": False,
 }
 model = {"name": path.stem, "implementation": "model.OnnxModel", "parameters": {"uri": str(path)}}
+if kind == "batch":
+    model |= BATCHING
 folder = Path(tempfile.mkdtemp(dir=path.parent))
 (folder / "settings.json").write_text(json.dumps(server))
 (folder / "model-settings.json").write_text(json.dumps(model))

@@ -51,6 +51,12 @@ Duration = Annotated[str, Field(max_length=32, pattern=DURATION_PATTERN)]
 
 PositiveDuration = Annotated[Duration, Rule("self.matches('[1-9]')", "must be longer than 0s")]
 
+
+def at_most(limit: str) -> Rule:
+    """Return the rule that a duration is no longer than this."""
+    return Rule(f"duration(self) <= duration('{limit}')", f"must be at most {limit}")
+
+
 Int64 = Annotated[int, Field(json_schema_extra={"format": "int64"})]
 """A number that may pass 32 bits, such as a generation."""
 

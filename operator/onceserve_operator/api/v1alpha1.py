@@ -12,6 +12,7 @@ from pydantic.alias_generators import to_camel
 
 from onceserve_operator.api.markers import (
     DATA_KEY_PATTERN,
+    Duration,
     Int64,
     IntOrPercentage,
     LabelValue,
@@ -20,6 +21,7 @@ from onceserve_operator.api.markers import (
     PositiveDuration,
     Quantity,
     Rule,
+    at_most,
     rules,
 )
 
@@ -182,6 +184,13 @@ class Resources(ApiModel):
     """Never exceeded by a pod."""
 
 
+class Tls(ApiModel):
+    """The certificate that the server shows."""
+
+    secret_name: ObjectName
+    """Secret of type kubernetes.io/tls in the same namespace. A renewed certificate is taken without a restart."""
+
+
 class Server(ApiModel):
     """The pods that serve the model."""
 
@@ -189,8 +198,10 @@ class Server(ApiModel):
     """Image of the server. Default: the one of the operator's release at the time the revision was made."""
     resources: Resources = Field(default_factory=Resources)
     """Compute resources of each pod. Without a CPU or memory request, 100m and 128Mi are requested."""
-    threads: Annotated[int, Field(ge=1, le=256)] = 1
-    """onnxruntime intra-op threads of each pod."""
+    threads: Annotated[int, Field(ge=1, le=256)] | None = None
+    """onnxruntime intra-op threads of each pod. Default: its CPU limit, rounded up; without one, the node's CPUs."""
+    tls: Tls | None = None
+    """TLS of REST and gRPC. Default: none, as where a mesh encrypts."""
     node_selector: Annotated[dict[str, LabelValue], Field(max_length=32)] = Field(default_factory=dict)
     """Labels that a node must have."""
     tolerations: Annotated[list[Toleration], Field(max_length=32)] = Field(default_factory=list)
@@ -204,7 +215,147 @@ class Server(ApiModel):
     )
     """Secrets to pull the image with."""
     env: Annotated[list[EnvVar], Field(max_length=64), ListMapKey("name")] = Field(default_factory=list)
-    """Further environment variables."""
+    """Further environment variables, such as those of OpenTelemetry (`OTEL_…`)."""
+
+
+class Batching(ApiModel):
+    """Which requests go through the model together."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "!has(self.maxBatchSize) || self.maxBatchSize > 1 ||"
+                " !has(self.maxDelay) || duration(self.maxDelay) == duration('0s')",
+                "maxDelay waits for nobody where maxBatchSize is 1",
+            )
+        )
+    )
+
+    max_batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    """Rows that go through the model in one run; 1 runs every request alone. Default: 32."""
+    max_delay: Annotated[Duration, at_most("60s")] | None = None
+    """How long a request may wait for others to fill its batch. Default: 0s, so that a single request never waits."""
+
+
+class Admission(ApiModel):
+    """How many requests a pod takes, and how long they may wait."""
+
+    max_concurrency: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    """Requests of a pod that are decoded, batched and run at the same time; further ones queue. Default: 64."""
+    max_queue: Annotated[int, Field(ge=0, le=1_048_576)] | None = None
+    """Requests of a pod that may queue; further ones are answered 429 at once. Default: 256."""
+    timeout: Annotated[PositiveDuration, at_most("24h")] | None = None
+    """Time within which the run of a request must begin if its caller names no deadline; else 504. Default: 30s."""
+
+
+class ApiKeys(ApiModel):
+    """The keys of those who may call."""
+
+    secret_name: ObjectName
+    """Secret in the same namespace whose entries are hashes of keys, named after the keys' owners (`onceserve hash-key`
+    makes them). Keys that come or go are taken without a restart."""
+
+
+class Auth(ApiModel):
+    """Who may call."""
+
+    api_keys: ApiKeys
+    """Calls need one of these keys; probes and metrics do not."""
+
+
+class IdempotencyMode(StrEnum):
+    """Which requests are answered exactly once."""
+
+    REQUIRED = "Required"
+    OPTIONAL = "Optional"
+    DISABLED = "Disabled"
+
+
+class StoreType(StrEnum):
+    """What keeps the answers."""
+
+    REDIS = "Redis"
+    POSTGRESQL = "PostgreSQL"
+    MEMORY = "Memory"
+
+
+class StoreFailure(StrEnum):
+    """What becomes of requests with a key while the store does not answer."""
+
+    FAIL_CLOSED = "FailClosed"
+    FAIL_OPEN = "FailOpen"
+
+
+class Conflict(StrEnum):
+    """What becomes of a request whose twin is still running."""
+
+    REFUSE = "Refuse"
+    WAIT = "Wait"
+
+
+class StoreUrlSource(ApiModel):
+    """Where the URL of a store comes from."""
+
+    secret_key_ref: KeySelector
+    """A key of a Secret: the URL has the password in it."""
+
+
+class Store(ApiModel):
+    """What keeps the answers."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                f"(self.type == '{StoreType.MEMORY}') != has(self.urlFrom)",
+                "urlFrom must be set for Redis and PostgreSQL, and not for Memory",
+            )
+        )
+    )
+
+    type: StoreType
+    """Redis (or Valkey), PostgreSQL, or Memory: that of one pod, which forgets when it ends."""
+    url_from: StoreUrlSource | None = None
+    """The URL: `redis://…`, `rediss://…`, `valkey://…`, `valkeys://…` or `postgresql://…`."""
+
+
+_LEASE, _RETENTION = "30s", "24h"
+"""The server's own defaults."""
+
+
+class Idempotency(ApiModel):
+    """Answering requests that carry an `Idempotency-Key` exactly once."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                f"has(self.store) || (has(self.mode) && self.mode == '{IdempotencyMode.DISABLED}')",
+                "a store must be named, unless mode is Disabled",
+            ),
+            Rule(
+                f"!has(self.mode) || self.mode != '{IdempotencyMode.DISABLED}' || !(has(self.store) ||"
+                " has(self.lease) || has(self.retention) || has(self.whenStoreFails) || has(self.onConflict))",
+                "with mode Disabled no other field may be set",
+            ),
+            Rule(
+                f"duration(has(self.retention) ? self.retention : '{_RETENTION}').getMilliseconds() >="
+                f" duration(has(self.lease) ? self.lease : '{_LEASE}').getMilliseconds() * 10",
+                "retention must be at least 10 times the lease",
+            ),
+        )
+    )
+
+    mode: IdempotencyMode | None = None
+    """Required (without a key: 400), Optional or Disabled. Default: Optional."""
+    store: Store | None = None
+    """What keeps the answers."""
+    lease: PositiveDuration | None = None
+    """Time after which a pod that says nothing more has lost its request to another. Default: 30s."""
+    retention: PositiveDuration | None = None
+    """How long an answer is kept and replayed. Default: 24h."""
+    when_store_fails: StoreFailure | None = None
+    """FailClosed (503, and nothing runs) or FailOpen (it runs, and a retry may run again). Default: FailClosed."""
+    on_conflict: Conflict | None = None
+    """Refuse (409 with Retry-After) or Wait for the answer of a request that is still running. Default: Refuse."""
 
 
 class Rollout(ApiModel):
@@ -236,12 +387,30 @@ class Availability(ApiModel):
 class ModelDeploymentSpec(ApiModel):
     """The wanted state."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "self.replicas <= 1 || !has(self.idempotency) || !has(self.idempotency.store) ||"
+                f" self.idempotency.store.type != '{StoreType.MEMORY}'",
+                "replicas above 1 need an idempotency.store that they share: Redis or PostgreSQL",
+            )
+        )
+    )
+
     replicas: Annotated[int, Field(ge=0, le=1000)] = 1
     """Number of serving pods. Written through /scale as well."""
     model: Model
     """What is served."""
     server: Server = Field(default_factory=Server)
     """The pods that serve it."""
+    batching: Batching = Field(default_factory=Batching)
+    """Which requests go through the model together."""
+    admission: Admission = Field(default_factory=Admission)
+    """How many requests a pod takes, and how long they may wait."""
+    auth: Auth | None = None
+    """Who may call. Default: anybody who reaches the Service."""
+    idempotency: Idempotency | None = None
+    """Answering requests that carry an `Idempotency-Key` exactly once. Default: they are answered like any other."""
     rollout: Rollout = Field(default_factory=Rollout)
     """How a change reaches the pods."""
     availability: Availability = Field(default_factory=Availability)

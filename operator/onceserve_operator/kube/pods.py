@@ -2,6 +2,7 @@
 
 from onceserve_contract import termination
 from onceserve_contract.termination import FailureReason
+from onceserve_operator.conditions import MOUNT_AWAITED
 from onceserve_operator.domain import Manifest, Pod, Problem
 from onceserve_operator.resources import labels
 from onceserve_operator.resources.pod import CONTAINER
@@ -45,7 +46,7 @@ def _problem(pod: Manifest) -> Problem | None:
     if scheduled.get("status") == "False":
         return Problem(UNSCHEDULABLE, scheduled.get("message", "No node takes the pod"))
     container = _server_container(pod)
-    return _never_started(container) or _ended(container)
+    return _never_started(container) or _ended(container) or _awaiting_secrets(pod)
 
 
 def _never_started(container: Manifest) -> Problem | None:
@@ -73,6 +74,18 @@ def _ended(container: Manifest) -> Problem | None:
     if end.get("reason") == "OOMKilled":
         return Problem(OUT_OF_MEMORY, "The server was killed for exceeding its memory limit")
     return Problem(CRASHED, f"The server ended with exit code {end.get('exitCode')}: {_last_line(end)}")
+
+
+def _awaiting_secrets(pod: Manifest) -> Problem | None:
+    """Name the Secrets without which the kubelet waits, without a word in the status and for as long as it takes."""
+    # It makes the sandbox only when all volumes are mounted.
+    if _condition(pod, "PodReadyToStartContainers").get("status") != "False":
+        return None
+    volumes = pod.get("spec", {}).get("volumes", [])
+    names = [f"Secret {volume['secret']['secretName']}" for volume in volumes if "secret" in volume]
+    if not names:
+        return None
+    return Problem(MOUNT_AWAITED, f"The pods start when what they mount is there: {' and '.join(names)}")
 
 
 def _last_line(end: Manifest) -> str:

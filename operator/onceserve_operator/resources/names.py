@@ -25,6 +25,6 @@ def revision(key: Key, digest: str) -> str:
     return f"{key.name}-{digest}"
 
 
-def url(key: Key) -> str:
+def url(key: Key, scheme: str) -> str:
     """Return where the model is served inside the cluster."""
-    return f"http://{service(key)}.{key.namespace}.svc"
+    return f"{scheme}://{service(key)}.{key.namespace}.svc"

@@ -7,6 +7,8 @@ from onceserve_operator.api.v1alpha1 import ModelDeploymentSpec
 from onceserve_operator.domain import Key, Manifest, Observed, Revision
 from onceserve_operator.resources import labels, names, pod
 
+_SEEN_BY_PODS = ("model", "server", "batching", "admission", "auth", "idempotency")
+
 
 def digest(spec: ModelDeploymentSpec) -> str:
     """Return the hash of what pods see, 10 hex digits.
@@ -14,7 +16,7 @@ def digest(spec: ModelDeploymentSpec) -> str:
     Fields at their default do not count: a release that adds a field, or has another default image, changes no hash.
     """
     given = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    seen: Manifest = {part: given[part] for part in ("model", "server") if part in given}
+    seen: Manifest = {part: given[part] for part in _SEEN_BY_PODS if part in given}
     if spread := given.get("availability", {}).get("spread"):
         seen["spread"] = spread
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:10]

@@ -13,6 +13,8 @@ from onceserve_serving.tensors import Array, Signature, TensorSpec
 MOST_ELEMENTS: Final = 1_000
 """Elements above which an example is no longer something to read or to paste into a terminal."""
 
+KEY: Final = ' -H "X-API-Key: $KEY"'
+
 
 class Example(NamedTuple):
     """A request: its JSON, and the zeros that follow it as binary tensors (0: all is JSON)."""
@@ -32,17 +34,17 @@ def of(runner: Runner) -> Example:
     return Example({"inputs": tensors, **_answer(signature)}, sum(sizes.values()))
 
 
-def command(runner: Runner, url: str) -> str:
-    """Return a command line that asks the model at this URL, and works as it is."""
+def command(runner: Runner, url: str, *, keys: bool = False) -> str:
+    """Return a command line that asks the model at this URL, and works as it is where KEY is one that it takes."""
     document, zeros = of(runner)
     body = orjson.dumps(document).decode()
     # A terminal is no place for tensors.
-    output = " -o answer.bin" if "parameters" in document else ""
+    options = (" -o answer.bin" if "parameters" in document else "") + (KEY if keys else "")
     if not zeros:
-        return f"curl {url}/infer{output} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+        return f"curl {url}/infer{options} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
     return (
         f"(printf %s {shlex.quote(body)}; head -c {zeros} /dev/zero) | "
-        f"curl {url}/infer{output} -H 'Content-Type: application/octet-stream' "
+        f"curl {url}/infer{options} -H 'Content-Type: application/octet-stream' "
         f"-H 'Inference-Header-Content-Length: {len(body.encode())}' --data-binary @-"
     )
 
@@ -53,8 +55,7 @@ def _readable(inputs: Mapping[str, Array], signature: Signature) -> bool:
 
 
 def _tensor(spec: TensorSpec, array: Array) -> dict[str, Any]:
-    elements = json.elements(array, spec)
-    return {**_shape(spec, array), "data": elements if isinstance(elements, list) else elements.tolist()}
+    return {**_shape(spec, array), "data": orjson.loads(orjson.dumps(json.elements(array, spec)))}
 
 
 def _binary_tensor(spec: TensorSpec, array: Array, size: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from onceserve_contract import http
 from onceserve_serving import __version__
 from onceserve_serving.api import page
 from onceserve_serving.api.openapi import problems
+from onceserve_serving.auth.gate import DOCS_PATH
 from onceserve_serving.errors import NotReadyError, UnknownModelError
 from onceserve_serving.health import Health
 from onceserve_serving.repository import Repository
@@ -68,14 +69,18 @@ class ModelReady(BaseModel):
     ready: bool = True
 
 
-def server_routes(repository: Repository, health: Health, telemetry: Telemetry) -> APIRouter:
-    """Return the routes about the server."""
+def server_routes(repository: Repository, health: Health, telemetry: Telemetry, *, keys: bool) -> APIRouter:
+    """Return the routes about the server; `keys` tells whether callers need one."""
     router = APIRouter(tags=["server"])
 
     @router.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def home(request: Request) -> str:
         host = request.headers.get("host", "")
-        return page.render(repository.models(), health.describe(), request.url.scheme, host)
+        return page.render(repository.models(), health.describe(), request.url.scheme, host, keys=keys)
+
+    @router.get(DOCS_PATH, response_class=HTMLResponse, include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(page.DOCS, headers=page.SELF_CONTAINED)
 
     @router.get("/v2")
     async def server() -> Server:

@@ -19,8 +19,11 @@ from onceserve_serving.codec import compression, rest
 from onceserve_serving.edge import Edge
 from onceserve_serving.errors import InvalidRequestError, UnknownModelError
 from onceserve_serving.http_protocol import JOINED, Answer, Head, Headers
-from onceserve_serving.observation import REQUEST_ID
-from onceserve_serving.pipeline import Call, Inference, Pipeline
+from onceserve_serving.idempotency import keys
+from onceserve_serving.idempotency.guard import Answered
+from onceserve_serving.idempotency.record import Outcome
+from onceserve_serving.observation import REQUEST_ID, ROUTE, VERSION_ROUTE
+from onceserve_serving.pipeline import Call, Inference, Keyed, Pipeline
 from onceserve_serving.repository import Repository
 from onceserve_serving.telemetry import Telemetry
 from onceserve_serving.tensors import Buffer
@@ -32,6 +35,11 @@ JSON: Final = (b"content-type", b"application/json")
 BINARY: Final = (b"content-type", b"application/octet-stream")
 MEDIA_TYPES: Final = frozenset({b"application/json", b"application/octet-stream"})
 """Triton's asyncio client names its JSON octets."""
+
+MODEL_VERSION: Final = b"idempotency-model-version"
+ATTEMPT: Final = b"idempotency-attempt"
+REPLAYED: Final = (b"idempotent-replayed", b"true")
+NOT_STORED: Final = (b"idempotency-stored", b"false")
 
 HEADER_LENGTH: Final = b"inference-header-content-length"
 TIMEOUT: Final = b"x-request-timeout"
@@ -74,10 +82,11 @@ class InferEndpoint:
 class Exchange:
     """One request from its head to its answer."""
 
-    __slots__ = ("_body", "_call", "_endpoint", "_head", "_header_length", "_seen", "_started", "refusal")
+    __slots__ = ("_body", "_deadline", "_endpoint", "_head", "_header_length", "_key", "_seen", "_started", "refusal")
 
     _body: Body
-    _call: Call
+    _deadline: float | None
+    _key: bytes | None
 
     def __init__(self, endpoint: InferEndpoint, head: Head) -> None:
         self._started = time.perf_counter()
@@ -111,8 +120,13 @@ class Exchange:
             body = await self._body.content()
             name, version = target(self._seen.path)
             decode = partial(rest.decode, body, self._header_length)
-            inference = await self._endpoint.pipeline.infer(name, version, len(body), decode, self._call)
-            answer = await _answered(inference, self._head.headers.get(b"accept-encoding"))
+            call = Call(name, version, len(body), decode, self._deadline, self._seen.tenant)
+            if self._key is None:
+                answer = _answer(await self._endpoint.pipeline.infer(call))
+            else:
+                keyed = self._keyed(self._key, body)
+                answer = _marked(await self._endpoint.pipeline.infer_once(call, keyed))
+            answer = await _coded(answer, self._head.headers.get(b"accept-encoding"))
         except asyncio.CancelledError:
             self._end(CLIENT_GONE)
             raise
@@ -136,14 +150,32 @@ class Exchange:
         model = endpoint.repository.get(name, version)
         _check_media_type(headers)
         self._header_length = _header_length(headers)
-        self._call = Call(_deadline(headers), seen.tenant, seen.request_id)
+        self._deadline = _deadline(headers)
+        self._key = self._find_key()
         self._body = Body(headers, endpoint.max_body_bytes, self._header_length or 0)
         model.check_room(len(self._body))
 
+    def _find_key(self) -> bytes | None:
+        taken = self._endpoint.edge.keys
+        if keys.HEADER not in self._head.headers and not taken.required:
+            return None
+        return taken.of([value for name, value in self._head.pairs if name == keys.HEADER])
+
+    def _keyed(self, key: bytes, body: Buffer) -> Keyed:
+        head, taken = self._head, self._endpoint.edge.keys
+        route = VERSION_ROUTE if target(self._seen.path)[1] else ROUTE
+        said = [head.headers.get(name, b"").lower() for name in (b"content-type", HEADER_LENGTH)]
+        return Keyed(
+            taken.record(key, self._seen.tenant, f"{head.method} {route}"),
+            taken.fingerprinter.of(b"\n".join((head.method.encode(), head.url, *said)), body),
+            taken.wait(head.headers.get(keys.PREFER), self._endpoint.pipeline.timeout),
+            _outcome,
+            _refusal,
+        )
+
     def _failed(self, error: Exception) -> Answer:
         self._seen.error = error
-        status, named, body = problem_of(error)
-        return self._finished(Answer(status, _encoded(named), [body]))
+        return self._finished(_answer_of(_refusal(error)))
 
     def _finished(self, answer: Answer) -> Answer:
         answer.headers.append((REQUEST_ID, self._seen.request_id.encode()))
@@ -226,18 +258,45 @@ def _deadline(headers: Headers) -> float | None:
     return time.monotonic() + seconds
 
 
-async def _answered(inference: Inference, accepted: bytes | None) -> Answer:
+def _answer(inference: Inference) -> Answer:
     pieces, header_length = rest.encode(
         inference.model, inference.version, inference.request, inference.arrays, inference.signature
     )
-    headers = [JSON]
-    if header_length is not None:
-        headers = [BINARY, (HEADER_LENGTH, b"%d" % header_length)]
+    if header_length is None:
+        return Answer(200, [JSON], pieces)
+    return Answer(200, [BINARY, (HEADER_LENGTH, b"%d" % header_length)], pieces)
+
+
+def _outcome(inference: Inference) -> Outcome:
+    status, headers, pieces = _answer(inference)
+    return Outcome(status, (*headers, (MODEL_VERSION, inference.version.encode())), b"".join(pieces))
+
+
+def _refusal(error: Exception) -> Outcome:
+    status, headers, body = problem_of(error)
+    return Outcome(status, tuple(_encoded(headers)), body)
+
+
+def _answer_of(outcome: Outcome) -> Answer:
+    return Answer(outcome.status, list(outcome.headers), [outcome.body])
+
+
+def _marked(answered: Answered) -> Answer:
+    """Return an answer that tells whether it was given before."""
+    answer = _answer_of(answered.outcome)
+    answer.headers.append(REPLAYED if answered.replayed else (ATTEMPT, b"%d" % answered.attempt))
+    if not answered.stored:
+        answer.headers.append(NOT_STORED)
+    return answer
+
+
+async def _coded(answer: Answer, accepted: bytes | None) -> Answer:
+    """Return an answer in the content coding that its caller prefers."""
     coding = compression.IDENTITY if accepted is None else compression.choose(accepted)
-    if coding != compression.IDENTITY and compression.pays(pieces):
-        pieces = [await _compressed(pieces, coding)]
-        headers.append((b"content-encoding", coding.encode()))
-    return Answer(200, headers, pieces)
+    if coding == compression.IDENTITY or not compression.pays(answer.pieces):
+        return answer
+    headers = [*answer.headers, (b"content-encoding", coding.encode())]
+    return Answer(answer.status, headers, [await _compressed(answer.pieces, coding)])
 
 
 async def _compressed(pieces: list[Buffer], coding: str) -> bytes:

@@ -8,9 +8,10 @@ from urllib.parse import quote
 import orjson
 
 from onceserve_serving.api import examples
-from onceserve_serving.api.problems import CONTENT_TYPE, KINDS, TYPE, Kind
+from onceserve_serving.api.problems import CONTENT_TYPE, KINDS, TYPE, Kind, UnknownPathError
+from onceserve_serving.auth.gate import OPEN_PATHS
 from onceserve_serving.codec import json
-from onceserve_serving.errors import ModelControlDisabledError, ModelUnavailableError
+from onceserve_serving.errors import ModelControlDisabledError, ModelUnavailableError, UnauthenticatedError
 from onceserve_serving.served import ServedModel, State
 from onceserve_serving.tensors import Signature, TensorSpec
 
@@ -53,9 +54,16 @@ ELEMENTS: Final[Mapping[str, Document]] = {
     "FP64": {"type": "number"},
 }
 
-CONTROL: Final = frozenset({ModelControlDisabledError, ModelUnavailableError})
+NOT_OF_INFER: Final = frozenset(
+    {ModelControlDisabledError, ModelUnavailableError, UnauthenticatedError, UnknownPathError}
+)
 
-INFER_PROBLEMS: Final = [kind for error, kind in KINDS.items() if error not in CONTROL]
+INFER_PROBLEMS: Final = [kind for error, kind in KINDS.items() if error not in NOT_OF_INFER]
+
+SCHEMES: Final[Document] = {
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "The same API key."},
+}
 
 PARAMETERS: Final[list[Document]] = [
     {
@@ -87,21 +95,41 @@ def responses(kinds: Iterable[Kind]) -> dict[int | str, Document]:
     return {status: _problem(of_status) for status, of_status in by_status.items()}
 
 
-def complete(document: Document, models: Iterable[ServedModel]) -> Document:
-    """Return the framework's document with what it cannot know: problems, and the infer route of each loaded model."""
+def complete(document: Document, models: Iterable[ServedModel], *, keys: bool) -> Document:
+    """Return the framework's document with what it cannot know.
+
+    That is problems, the infer route of each loaded model, and whether callers need API keys.
+    """
     schemas = {**document.get("components", {}).get("schemas", {}), "Problem": PROBLEM}
     for operation in chain.from_iterable(path.values() for path in document["paths"].values()):
         _forget_validation(operation["responses"])
     loaded = [model for model in models if model.state is State.READY]
-    paths = {f"/v2/models/{quote(model.name)}/infer": {"post": _infer(model)} for model in loaded}
+    paths = {f"/v2/models/{quote(model.name)}/infer": {"post": _infer(model, keys=keys)} for model in loaded}
     schemas = {name: schema for name, schema in schemas.items() if "ValidationError" not in name}
-    return {**document, "paths": {**paths, **document["paths"]}, "components": {"schemas": schemas}}
+    whole = {**document, "paths": {**paths, **document["paths"]}, "components": {"schemas": schemas}}
+    return _with_keys(whole) if keys else whole
 
 
 def _forget_validation(answers: Document) -> None:
     # All parameters are text, so that no route has anything for the framework to refuse.
     if CONTENT_TYPE not in answers.get("422", {}).get("content", {}):
         answers.pop("422", None)
+
+
+def _with_keys(document: Document) -> Document:
+    paths = {
+        path: {method: _with_key(path, operation) for method, operation in methods.items()}
+        for path, methods in document["paths"].items()
+    }
+    components = {**document["components"], "securitySchemes": SCHEMES}
+    return {**document, "paths": paths, "components": components, "security": [{name: []} for name in SCHEMES]}
+
+
+def _with_key(path: str, operation: Document) -> Document:
+    if path in OPEN_PATHS:
+        return {**operation, "security": []}
+    refusal = {str(status): answer for status, answer in problems(UnauthenticatedError).items()}
+    return {**operation, "responses": {**operation["responses"], **refusal}}
 
 
 def _problem(kinds: list[Kind]) -> Document:
@@ -116,16 +144,15 @@ def _problem(kinds: list[Kind]) -> Document:
     return {"description": "; ".join(kind.title for kind in kinds), "content": {CONTENT_TYPE: content}}
 
 
-def _infer(model: ServedModel) -> Document:
+def _infer(model: ServedModel, *, keys: bool) -> Document:
     signature = model.runner().signature
     path = f"/v2/models/{quote(model.name)}"
+    command = examples.command(model.runner(), f"$SERVER{path}", keys=keys)
     return {
         "tags": [f"ask {model.name}"],
         "summary": f"Ask {model.name}",
         "operationId": f"infer-{model.name}",
-        "description": DESCRIPTION.format(
-            path=path, version=quote(model.version), command=examples.command(model.runner(), f"$SERVER{path}")
-        ),
+        "description": DESCRIPTION.format(path=path, version=quote(model.version), command=command),
         "parameters": PARAMETERS,
         "requestBody": {"required": True, "content": _content(model, signature)},
         "responses": {

@@ -1,7 +1,8 @@
-"""The page at `/`: tells a person what this is, with commands that work."""
+"""The pages for people: what this is, with commands that work, and the API to try."""
 
 import html
 import re
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
@@ -27,27 +28,41 @@ MODEL: Final = """<h2>{name}</h2>
 <pre>{command}</pre>
 """
 
+DOCS: Final = Path(__file__).with_name("docs.html").read_text(encoding="utf-8")
+"""The page that shows the OpenAPI document of its own server, and tries its operations."""
 
-def render(models: list[ServedModel], state: str, scheme: str, host: str) -> str:
-    """Return the page; `state` is the server's, `scheme` and `host` are what the client called it by."""
+SELF_CONTAINED: Final = {
+    "Content-Security-Policy": "default-src 'none'; connect-src 'self'; img-src data:; "
+    "script-src 'unsafe-inline'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+}
+"""Has browsers refuse whatever comes from or goes to another host."""
+
+
+def render(models: list[ServedModel], state: str, scheme: str, host: str, *, keys: bool = False) -> str:
+    """Return the page at `/`.
+
+    `state` is the server's, `scheme` and `host` are what the client called it by, `keys` whether callers need one.
+    """
     origin = f"{scheme}://{host if _HOST.fullmatch(host) else 'localhost'}"
     return PAGE.format(
         server=html.escape(__version__),
         state=html.escape(state),
-        models="".join(_section(model, origin) for model in models),
+        models="".join(_section(model, origin, keys=keys) for model in models),
     )
 
 
-def _section(model: ServedModel, origin: str) -> str:
+def _section(model: ServedModel, origin: str, *, keys: bool) -> str:
     path = f"/v2/models/{quote(model.name)}"
     return MODEL.format(
         name=html.escape(model.name),
         version=html.escape(model.version),
         state=html.escape(model.describe()),
         path=html.escape(path),
-        command=html.escape(_command(model, origin + path)),
+        command=html.escape(_command(model, origin + path, keys=keys)),
     )
 
 
-def _command(model: ServedModel, url: str) -> str:
-    return examples.command(model.runner(), url) if model.state is State.READY else f"curl {url}"
+def _command(model: ServedModel, url: str, *, keys: bool) -> str:
+    if model.state is State.READY:
+        return examples.command(model.runner(), url, keys=keys)
+    return f"curl {url}{examples.KEY if keys else ''}"

@@ -21,6 +21,10 @@ TYPE: Final = "urn:onceserve:problem:"
 log = logging.getLogger(__name__)
 
 
+class UnknownPathError(errors.OnceServeError):
+    """There is no such path."""
+
+
 class MethodNotAllowedError(errors.OnceServeError):
     """The path exists, not for this method."""
 
@@ -54,10 +58,30 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
         "The request carries no API key that is taken here",
         {"WWW-Authenticate": 'Bearer realm="onceserve"'},
     ),
+    errors.InvalidKeyError: Kind(
+        HTTPStatus.BAD_REQUEST, "INVALID_ARGUMENT", "invalid-idempotency-key", "The Idempotency-Key is not usable"
+    ),
+    errors.KeyMismatchError: Kind(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "FAILED_PRECONDITION",
+        "idempotency-key-reused",
+        "The Idempotency-Key belongs to another request",
+    ),
+    errors.InProgressError: Kind(
+        HTTPStatus.CONFLICT, "ABORTED", "request-in-progress", "A request with this Idempotency-Key is being answered"
+    ),
+    errors.StoreFailedError: Kind(
+        HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", "store-failed", "The store of answers does not answer"
+    ),
+    errors.AnswerNotKeptError: Kind(
+        HTTPStatus.GONE, "FAILED_PRECONDITION", "answer-not-kept", "The answer was given and is not kept"
+    ),
+    errors.PoisonedError: Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "INTERNAL", "poisoned", "The request ends its server"),
     errors.ModelControlDisabledError: Kind(
         HTTPStatus.FORBIDDEN, "PERMISSION_DENIED", "model-control-disabled", "Models cannot be loaded or unloaded here"
     ),
     errors.UnknownModelError: Kind(HTTPStatus.NOT_FOUND, "NOT_FOUND", "unknown-model", "There is no such model"),
+    UnknownPathError: Kind(HTTPStatus.NOT_FOUND, "UNIMPLEMENTED", "unknown-path", "There is no such path"),
     errors.ModelUnavailableError: Kind(
         HTTPStatus.UNPROCESSABLE_ENTITY, "FAILED_PRECONDITION", "model-unavailable", "The model cannot be loaded"
     ),
@@ -129,7 +153,7 @@ def problem_of(error: Exception) -> Problem:
         status = HTTPStatus(error.status_code)
         return _problem(Kind(status, "UNKNOWN", "http", status.phrase, error.headers or {}), str(error.detail))
     kind, detail = kind_of(error)
-    if isinstance(error, errors.OverloadedError):
+    if isinstance(error, errors.OverloadedError | errors.RetryLaterError):
         kind = kind._replace(headers={"Retry-After": str(max(math.ceil(error.retry_after), 1))})
     return _problem(kind, detail)
 

@@ -10,8 +10,11 @@ from onceserve_serving.auth.keys import Entry, KeySet
 from onceserve_serving.errors import InvalidSettingsError, UnauthenticatedError
 from onceserve_serving.watch import Mark, mark_of
 
-OPEN_PATHS: Final = frozenset({http.LIVE_PATH, http.READY_PATH, http.METRICS_PATH})
-"""What a kubelet and a Prometheus ask, which have no key. Whatever else there is, or will be, takes one."""
+DOCS_PATH: Final = "/docs"
+
+OPEN_PATHS: Final = frozenset({http.LIVE_PATH, http.READY_PATH, http.METRICS_PATH, DOCS_PATH})
+"""What a kubelet and a Prometheus ask, which have no key, and the page on which people enter theirs. Whatever else
+there is, or will be, takes one."""
 
 OPEN_RPCS: Final = frozenset(
     {

@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any, Final
 
 import numpy as np
+import orjson
 
 from onceserve_serving.codec import fit
 from onceserve_serving.errors import InvalidRequestError, UnrepresentableOutputError
@@ -35,15 +36,17 @@ def array(data: object, shape: Sequence[int], spec: TensorSpec) -> Array:
     return fit.reshaped(_converted(_flat(data, shape, spec.name), spec), shape, spec.name)
 
 
-def elements(array: Array, spec: TensorSpec) -> Array | list[str]:
-    """Return an output's `data` for orjson; raises UnrepresentableOutputError if JSON has no form for a value."""
+def elements(array: Array, spec: TensorSpec) -> orjson.Fragment:
+    """Return an output's `data`; raises UnrepresentableOutputError if JSON has no form for a value."""
     if spec.datatype == "BYTES":
-        return _text(array, spec.name)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        return orjson.Fragment(orjson.dumps(_text(array, spec.name)))
+    data = orjson.dumps(array.ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
+    # orjson writes null for what is no number, and to look for it is cheaper than to look at the numbers.
+    if array.dtype.kind == "f" and b"n" in data:
         raise UnrepresentableOutputError(
             f"output {spec.name!r} holds NaN or infinity, which JSON does not have: ask for it as a binary tensor"
         )
-    return array.ravel()
+    return orjson.Fragment(data)
 
 
 def _text(array: Array, name: str) -> list[str]:

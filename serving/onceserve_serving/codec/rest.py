@@ -86,7 +86,7 @@ def encode(model: str, version: str, request: InferenceRequest, arrays: Sequence
         else:
             tensor["data"] = json.elements(array, spec)
         outputs.append(tensor)
-    header = pieces[0] = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    header = pieces[0] = orjson.dumps(document)
     return Body(pieces, len(header) if request.binary else None)
 
 

@@ -26,11 +26,11 @@ class InferenceThread:
     It is a daemon, unlike an executor's: a stuck inference must not keep the process from exiting.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "inference") -> None:
         self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._busy_since: float | None = None
         self._ended = False
-        threading.Thread(target=self._work, name="inference", daemon=True).start()
+        threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def busy_for(self) -> float:
         """Return the seconds since the running call began; 0 while none runs."""

@@ -6,6 +6,7 @@ import pytest
 
 from contract.serving.origin import Origin
 from contract.serving.process import Server, client
+from contract.serving.zygote import Zygote
 from unit.serving import models
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "breast-cancer"
@@ -60,3 +61,11 @@ def origin() -> Iterator[Origin]:
     """A server to fetch models from."""
     with Origin(models.identity()) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    """Starts servers by fork."""
+    one = Zygote()
+    yield one
+    one.stop()

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 import httpx
 
@@ -29,6 +29,21 @@ def until(look: Callable[[], T | None], what: str, seconds: float = 20) -> T:
     raise AssertionError(f"{what}: not within {seconds} s")
 
 
+class Process(Protocol):
+    """What tests ask of a server's process, as `subprocess.Popen` has it."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, number: int, /) -> None: ...
+
+    def kill(self) -> None: ...
+
+
 class Server:
     """One `onceserve serve` on a free loopback port; its log goes to a file in `home`, where its HOME is as well."""
 
@@ -38,14 +53,17 @@ class Server:
         self._log = home / "log"
         (home / "empty").mkdir()
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [COMMAND, "serve", "--host", "127.0.0.1", "--port", "0", "--grpc-port", "off", *arguments],
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
+            self.process = self._start(
+                ["serve", "--host", "127.0.0.1", "--port", "0", "--grpc-port", "off", *arguments],
+                log=log,
                 cwd=home / "empty",
                 env=self._environment(environment),
             )
+
+    def _start(self, arguments: list[str], *, log: IO[bytes], cwd: Path, env: dict[str, str]) -> Process:
+        return subprocess.Popen(
+            [COMMAND, *arguments], stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=cwd, env=env
+        )
 
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}

@@ -3,6 +3,7 @@
 import http.client
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -221,6 +222,17 @@ def test_who_leaves_in_the_middle_of_a_body_is_counted_and_leaves_nothing(serve:
     with connected(server) as connection:
         connection.sendall(asked(1))
         assert value(connection) == 1
+
+
+def test_idle_connections_end_and_used_ones_stay(serve: Serve) -> None:
+    server = serve(models.identity(shape=["N"]), "--keep-alive", "1").ready()
+    with connected(server) as silent, connected(server) as used:
+        for number in range(6):
+            used.sendall(asked(number))
+            assert value(used) == number
+            time.sleep(0.4)
+        assert silent.ended()
+        assert used.ended()
 
 
 def test_large_bodies_come_whole_over_tls(serve: Serve, tmp_path: Path) -> None:

@@ -9,14 +9,20 @@ import httpx
 import numpy as np
 import pytest
 
+from contract.serving import drains
 from contract.serving.conftest import EXAMPLE, Serve
+from contract.serving.drains import Drain, end, forked
 from contract.serving.grpc_calls import outcome, request, stub
 from contract.serving.process import Server, until
+from contract.serving.zygote import Zygote
 from unit.serving import models
 
 QUICK = (EXAMPLE / "model.onnx").read_bytes()
 SLOW = models.slow(500)
+QUICK_CALL = request("m", "X", np.ones([1, 30], np.float32))
 ROUND_ROBIN = [("grpc.lb_policy_name", "round_robin")]
+CALLS = 100
+"""Calls answered before the signal, and again after the server's end."""
 
 
 @dataclass
@@ -45,25 +51,30 @@ class Load:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("options", [[], ROUND_ROBIN], ids=["first", "round-robin"])
-@pytest.mark.parametrize("kind", ["quick", "slow"])
-async def test_no_call_is_lost(serve: Serve, kind: str, options: Any) -> None:
-    content, tensor, name = (
-        (QUICK, np.ones([1, 30], np.float32), "X") if kind == "quick" else (SLOW, np.array([0]), "n")
-    )
-    servers = [serve(content, "--grpc-port", "0", "--drain-timeout", "6").ready() for _ in range(2)]
-    load = Load(request("m", name, tensor))
-    targets = [server.grpc_target() for server in servers]
-    tasks = [asyncio.create_task(load.client(targets, options)) for _ in range(3)]
-    await load.until(300)
-    servers[0].signal()
-    code = await asyncio.to_thread(servers[0].wait, 20)
-    await load.until(load.answered + 300)
+@pytest.mark.timeout(60 + 2 * drains.ROUNDS)
+async def test_no_call_is_lost(serve: Serve, zygote: Zygote) -> None:
+    stays = {model: serve(model, "--grpc-port", "0").ready().grpc_target() for model in (QUICK, SLOW)}
+
+    async def once(number: int) -> Drain:
+        model, tensor = (SLOW, request("m", "n", np.array([0]))) if number % 2 else (QUICK, QUICK_CALL)
+        policy = ROUND_ROBIN if number % 4 < 2 else []
+        async with forked(zygote, model, "--grpc-port", "0", "--drain-timeout", "4") as server:
+            return await under_load(server, [server.grpc_target(), stays[model]], tensor, policy)
+
+    await drains.repeat(8, once)
+
+
+async def under_load(server: Server, targets: list[str], asked: Any, policy: Any) -> Drain:
+    load = Load(asked)
+    tasks = [asyncio.create_task(load.client(targets, policy)) for _ in range(2)]
+    await load.until(CALLS)
+    drain = await end(server)
+    await load.until(load.answered + CALLS)
     load.over = True
     await asyncio.gather(*tasks)
-    assert load.failures == []
-    assert code == 0
-    assert servers[0].records()[-1]["inflight"] == 0
+    drain.answered = load.answered
+    drain.failures += map(str, load.failures)
+    return drain
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -18,6 +18,7 @@ import zstandard
 
 from contract.serving.conftest import Serve
 from contract.serving.process import Server, client, row
+from onceserve_serving.auth import keys
 from unit.serving import models
 
 PATH = "/v2/models/m/infer"
@@ -130,22 +131,21 @@ def test_odd_shapes_that_fit_are_answered(asked: httpx.Client, shape: list[int])
         assert answer["outputs"][0] == {"name": "y", "datatype": "FP32", "shape": shape, "data": [1.0] * data.size}
 
 
-def test_the_document_holds_for_whatever_schemathesis_thinks_of(module_serve: Serve) -> None:
-    server = module_serve(models.every_datatype(), "--allow-model-control").ready()
+def test_the_document_holds_for_whatever_schemathesis_thinks_of(module_serve: Serve, tmp_path: Path) -> None:
+    key = keys.new_key()
+    (tmp_path / "keys").write_text(keys.line_of(key, "ann"))
+    locked = ("--allow-model-control", "--api-keys", str(tmp_path / "keys"))
+    server = module_serve(models.every_datatype(), *locked).ready()
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{server.url()}/openapi.json"]
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
-    options = ["--checks", f"{checks},unsupported_method", "--max-examples", "8", "--seed", "1", "--no-color"]
-    options += [
-        "--phases",
-        "examples,coverage,fuzzing",
-        "--exclude-path-regex",
-        "/unload$",
-        "--suppress-health-check",
-        "all",
-    ]
+    options = (
+        f"--header X-API-Key:{key} --checks {checks},unsupported_method,ignored_auth "
+        "--phases examples,coverage,fuzzing --max-examples 8 --seed 1 --no-color "
+        "--exclude-path-regex /unload$ --suppress-health-check all"
+    )
     plain = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     done = subprocess.run(
-        [*command, *options],
+        [*command, *options.split()],
         check=False,
         env=plain | {"NO_PROXY": "*"},
         cwd=server.home,

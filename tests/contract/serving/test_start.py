@@ -12,7 +12,7 @@ import pytest
 
 from contract.serving.conftest import EXAMPLE, Serve
 from contract.serving.origin import Origin
-from contract.serving.process import COMMAND, Server, until
+from contract.serving.process import COMMAND, Server
 from onceserve_contract import environment
 from unit.serving import models
 
@@ -120,22 +120,6 @@ def test_the_server_writes_nothing_and_needs_no_home(serve: Serve, tmp_path: Pat
     assert {path.name for path in server.home.rglob("*")} == {"empty", "log"}
     assert "telemetry" not in server.log().lower()
     assert [one["level"] for one in server.records()] == ["info"] * 5
-
-
-def test_a_stuck_inference_makes_the_server_neither_ready_nor_alive_and_does_not_keep_it(serve: Serve) -> None:
-    server = serve(models.slow(1_000), "--inference-deadline", "0.2").ready()
-    forever = {"inputs": [{"name": "n", "datatype": "INT64", "shape": [1], "data": [10**12]}]}
-    with httpx.Client(base_url=server.url(), trust_env=False) as client:
-        with pytest.raises(httpx.ReadTimeout):
-            client.post("/v2/models/m/infer", json=forever, timeout=0.1)
-        until(lambda: client.get("/v2/health/live").status_code == 503, "a stuck inference is noticed")
-        answer = client.get("/v2/health/ready")
-    assert answer.status_code == 503
-    assert "an inference of model 'm' has been running" in answer.json()["error"]
-    server.signal()
-    until(lambda: "SIGTERM: draining" in server.log(), "the first signal is taken")
-    server.signal()
-    assert server.wait(5) == 0
 
 
 def test_the_command_line_helps() -> None:

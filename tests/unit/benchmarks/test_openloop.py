@@ -3,7 +3,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from benchmarks.openloop import Load, Order, Outcome, content_length
+from benchmarks.apps.openloop import Load, Order, Outcome, content_length
 
 REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\n\r\n"
 

@@ -2,6 +2,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks import processes
+
 ROOT = Path(__file__).parents[3]
 
 # In an interpreter of its own: who runs servers becomes the parent of all that they leave behind.
@@ -43,3 +45,10 @@ def test_nothing_of_a_server_is_left_and_nothing_else_is_touched(tmp_path: Path)
     )
 
     assert done.returncode == 0, done.stderr
+
+
+def test_waiting_tells_whether_it_came_in_time() -> None:
+    answers = iter([False, False, True])
+
+    assert processes.until(lambda: next(answers), 10)
+    assert not processes.until(lambda: False, 0)

@@ -73,7 +73,7 @@ def test_ranges_are_shown_where_they_say_something() -> None:
 
 
 def test_a_busy_machine_is_told(results: Results) -> None:
-    assert "Provisional: the machine was 40 % busy" in table.preamble(results, "Title")
+    assert "Provisional: others took up to 40 % of the machine" in table.preamble(results, "Title")
 
 
 def test_reasons_are_cut_to_their_first_and_last_line(results: Results) -> None:
@@ -81,6 +81,14 @@ def test_reasons_are_cut_to_their_first_and_last_line(results: Results) -> None:
         "- slow, risk binary: answers 500: oh … more",
         "- absent, risk: not installed: no wheel",
     ]
+
+
+def test_flawed_loads_are_listed(results: Results) -> None:
+    assert table.flaws(results) == ""
+
+    results.timings.append(Timing("slow", MANY, 2, load(10, refused=2)))
+
+    assert table.flaws(results) == "- slow, risk json, 64 connections, round 2: 2 refused, 0 broken\n"
 
 
 def test_shares_of_both_limits(results: Results) -> None:

@@ -88,6 +88,21 @@ def test_a_failing_update_says_what_goes_on_serving() -> None:
     assert world.condition("Available")["status"] == "True"
 
 
+def test_a_secret_that_is_awaited_is_named_and_neither_stalls_nor_warns() -> None:
+    """Whoever makes it may only be late, and each start waits for a moment."""
+    world, revision = new_world(auth={"apiKeys": {"secretName": "keys"}})
+    world.pods(revision, mounting="keys")
+    world.reconcile()
+    for kind, status in {"Ready": "False", "Stalled": "False", "Reconciling": "True"}.items():
+        assert world.condition(kind)["status"] == status
+    ready = world.condition("Ready")
+    assert (ready["reason"], ready["message"]) == (
+        "SecretAwaited",
+        "The pods start when what they mount is there: Secret keys",
+    )
+    assert [event.reason for event in world.events if event.warning] == []
+
+
 def test_one_failing_pod_of_three_does_not_hide_that_two_answer() -> None:
     world, revision = new_world()
     world.pods(revision, ready=2, failed=[MISSING])

@@ -21,6 +21,15 @@ def terminated(**fields: Any) -> Manifest:
     return {"terminated": {"exitCode": 1, **fields}}
 
 
+NOT_STARTED = {"type": "PodReadyToStartContainers", "status": "False"}
+
+
+def mounting(*secrets: str, started: str = "False") -> Manifest:
+    volumes = [{"name": name, "secret": {"secretName": name}} for name in secrets]
+    creating = pod(waiting("ContainerCreating"), conditions=[{**NOT_STARTED, "status": started}])
+    return {**creating, "spec": {"volumes": [{"name": "model", "configMap": {"name": "model"}}, *volumes]}}
+
+
 def waiting(reason: str, message: str = "") -> Manifest:
     return {"waiting": {"reason": reason, "message": message}}
 
@@ -67,6 +76,14 @@ def waiting(reason: str, message: str = "") -> Manifest:
             pod(conditions=[{"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}]),
             Problem("Unschedulable", "0/3 nodes are available"),
         ),
+        (
+            mounting("keys", "certificate"),
+            Problem(
+                "SecretAwaited", "The pods start when what they mount is there: Secret keys and Secret certificate"
+            ),
+        ),
+        (mounting("keys", started="True"), None),
+        (mounting(), None),
         ({"metadata": {"name": "p"}}, None),
     ],
 )

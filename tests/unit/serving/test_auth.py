@@ -175,5 +175,5 @@ def test_the_command_refuses_an_owner_that_no_file_could_name(capsys: pytest.Cap
     assert "expected letters, digits" in capsys.readouterr().err
 
 
-def test_only_probes_and_metrics_are_open() -> None:
-    assert {"/v2/health/live", "/v2/health/ready", "/metrics"} == gate.OPEN_PATHS
+def test_only_probes_metrics_and_the_page_itself_are_open() -> None:
+    assert {"/v2/health/live", "/v2/health/ready", "/metrics", "/docs"} == gate.OPEN_PATHS

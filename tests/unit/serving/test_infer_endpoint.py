@@ -194,7 +194,7 @@ async def test_a_timeout_is_a_deadline(given: str, seconds: float) -> None:
     edge.endpoint.pipeline = SimpleNamespace(infer=infer)  # type: ignore[assignment]
     before = time.monotonic()
     await edge.ask(BODY, x_request_timeout=given)
-    deadline = infer.call_args[0][4].deadline
+    deadline = infer.call_args[0][0].deadline
     assert before + seconds <= deadline <= time.monotonic() + seconds
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from onceserve_serving import app
 from onceserve_serving.api.problems import KINDS, problem_of
+from onceserve_serving.auth.gate import OPEN_PATHS
 from onceserve_serving.codec import rest
 from onceserve_serving.errors import OverloadedError
 from onceserve_serving.health import Health
@@ -16,10 +17,10 @@ from unit.serving.serving import repository_of
 from unit.serving.test_page import served
 
 
-def document(*contents: bytes | None) -> dict[str, Any]:
+def document(*contents: bytes | None, keys: bool = False) -> dict[str, Any]:
     repository = repository_of(*(served(content, f"m{index}") for index, content in enumerate(contents)))
     health = Health(repository, Lifecycle(), inference_deadline=1, smoke_deadline=1)
-    return app.Management(repository, health, Telemetry()).openapi()
+    return app.Management(repository, health, Telemetry(), keys=keys).openapi()
 
 
 def test_every_loaded_model_has_its_route() -> None:
@@ -49,7 +50,25 @@ def test_no_route_documents_the_frameworks_own_refusal() -> None:
 
 def test_every_refusal_of_the_infer_route_is_documented() -> None:
     responses = document(models.identity())["paths"]["/v2/models/m0/infer"]["post"]["responses"]
-    assert responses.keys() == {"200", "400", "401", "404", "405", "413", "415", "429", "500", "503", "504"}
+    assert responses.keys() == {
+        *["200", "400", "404", "405", "409", "410", "413", "415", "422", "429", "500", "503", "504"]
+    }
+
+
+def test_with_keys_each_operation_tells_so_but_those_that_are_open() -> None:
+    found = document(models.identity(), keys=True)
+    assert found["security"] == [{name: []} for name in found["components"]["securitySchemes"]]
+    for path, methods in found["paths"].items():
+        for operation in methods.values():
+            is_open = path in OPEN_PATHS
+            assert operation.get("security") == ([] if is_open else None)
+            assert ("401" in operation["responses"]) is not is_open
+
+
+def test_without_keys_nothing_tells_of_them() -> None:
+    found = str(document(models.identity()))
+    assert "API key" not in found
+    assert "security" not in found
 
 
 @pytest.mark.parametrize("error", KINDS)

@@ -81,3 +81,10 @@ def test_every_model_has_its_own_command() -> None:
 def test_a_host_that_is_none_is_not_repeated(host: str) -> None:
     [words] = commands(served(models.identity()), host=host)
     assert words[1] == "http://localhost/v2/models/risk/infer"
+
+
+@pytest.mark.parametrize("content", [models.identity(), models.convolution(), None])
+def test_where_callers_need_keys_the_command_carries_one(content: bytes | None) -> None:
+    text = html.unescape(page.render([served(content)], "ready", "http", "box", keys=True))
+    [command] = re.findall(r"<pre>(.*?)</pre>", text, re.DOTALL)
+    assert '-H "X-API-Key: $KEY"' in command

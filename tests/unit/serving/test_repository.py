@@ -48,8 +48,8 @@ class Shelf:
     async def ask(
         self, decode: Callable[[Signature], InferenceRequest] | None = None, deadline: float | None = None
     ) -> float:
-        call = Call(deadline=deadline)
-        out = await self.pipeline.infer("a", None, 10, decode or request, call)
+        call = Call("a", None, 10, decode or request, deadline)
+        out = await self.pipeline.infer(call)
         assert (out.model, out.version, out.request.id) == ("a", "1", "i")
         return float(out.arrays[0][0, 0])
 

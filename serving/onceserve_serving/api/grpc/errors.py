@@ -8,7 +8,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 from onceserve_serving.api.problems import Kind
-from onceserve_serving.errors import OverloadedError
+from onceserve_serving.errors import OverloadedError, RetryLaterError
 
 if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext
@@ -25,22 +25,27 @@ PUSHBACK: Final = "grpc-retry-pushback-ms"
 
 async def abort(context: "Context", kind: Kind, detail: str, error: Exception, metadata: Metadata = ()) -> NoReturn:
     """End a call with an error's status, message and time to come back."""
-    code = grpc.StatusCode[kind.grpc]
-    detail = _shortened(detail)
+    detail = shortened(detail)
     retry_after = _retry_after(kind, error)
     if retry_after is not None:
-        metadata = (*metadata, *_retry(code, detail, retry_after))
-    await context.abort(code, detail, metadata)
+        metadata = (*metadata, *_retry(grpc.StatusCode[kind.grpc], detail, retry_after))
+    await abort_as(context, kind.grpc, detail, metadata)
+
+
+async def abort_as(context: "Context", code: str, detail: str, metadata: Metadata) -> NoReturn:
+    """End a call with the status of this name."""
+    await context.abort(grpc.StatusCode[code], detail, metadata)
     raise AssertionError("abort always raises")
 
 
-def _shortened(detail: str) -> str:
+def shortened(detail: str) -> str:
+    """Return as much of a message as clients take."""
     content = detail.encode()
     return detail if len(content) <= MOST_BYTES else content[: MOST_BYTES - 3].decode(errors="ignore") + "…"
 
 
 def _retry_after(kind: Kind, error: Exception) -> float | None:
-    if isinstance(error, OverloadedError):
+    if isinstance(error, OverloadedError | RetryLaterError):
         return error.retry_after
     seconds = kind.headers.get("Retry-After")
     return None if seconds is None else float(seconds)

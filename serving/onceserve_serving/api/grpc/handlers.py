@@ -34,7 +34,8 @@ class Handlers:
         """Return the handlers of all services, reflection among them."""
         services = {NAME: self._inference(service, infer), HEALTH: self._health(health)}
         services[REFLECTION] = {"ServerReflectionInfo": self._reflection([*services, REFLECTION])}
-        return tuple(grpc.method_handlers_generic_handler(name, methods) for name, methods in services.items())
+        served = (grpc.method_handlers_generic_handler(name, methods) for name, methods in services.items())
+        return (*served, Unserved())
 
     def _inference(self, service: Service, infer: Infer) -> Mapping[str, Any]:
         methods = {
@@ -85,6 +86,19 @@ class Handlers:
             self._edge.tenant(metadata_headers(context.invocation_metadata()))
         except Exception as error:
             await errors.abort(context, *kind_of(error), error)
+
+
+class Unserved:
+    """Refuses in words whatever no other handler takes: other servers of the protocol have methods of their own."""
+
+    def service(self, call: Any) -> Any:  # noqa: ANN401
+        """Return a handler that waits for no message, so that streams are refused as well."""
+        detail = f"there is no method {call.method[:256]!r} here; reflection lists those that there are"
+
+        async def refuse(_: AsyncIterator[bytes], context: "Context") -> None:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, detail)
+
+        return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 def _bytes(message: Any) -> bytes:  # noqa: ANN401

@@ -25,11 +25,18 @@ then. So a drain lets the connections come of age, and new pods get their share 
 
 LEAST_AGE: Final = 1.0
 
+LARGEST: Final = 2**31 - 1
+"""Bytes that a message of gRPC can have."""
+
 PINGS: Final = 10.0
 """Seconds between two keepalive pings that a client may send; by gRPC's own five minutes many clients would be cut."""
 
 STREAMS: Final = 1024
 """Calls that one connection may have open."""
+
+ROOM: Final = 2
+"""Multiple of the limit up to which a message is still read, to be refused in words and counted. Larger ones gRPC's
+core refuses as soon as it sees their length, and tells nobody but the client."""
 
 SETTLE: Final = 0.1
 """Seconds for handshakes that are on their way when the listener is about to close."""
@@ -59,7 +66,7 @@ class GrpcServer:
     ) -> None:
         """Raise InvalidSettingsError if the port cannot be listened on."""
         self._drain_timeout = settings.drain_timeout
-        self._infer = Infer(pipeline, telemetry, edge, settings.pod_name)
+        self._infer = Infer(pipeline, telemetry, edge, settings)
         self._health = HealthService(health)
         self._server = grpc.aio.server(options=_options(settings))
         self._server.add_generic_rpc_handlers(
@@ -112,7 +119,7 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
     age = min(CONNECTION_AGE, max(settings.drain_timeout / 2, LEAST_AGE))
     return [
         ("grpc.so_reuseport", 0),
-        ("grpc.max_receive_message_length", settings.max_body_bytes),
+        ("grpc.max_receive_message_length", min(ROOM * settings.max_body_bytes, LARGEST)),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", STREAMS),
         ("grpc.max_connection_age_ms", _milliseconds(age)),

@@ -1,0 +1,1 @@
+"""Checks the model of the protocol in formal/ with TLC, and that each mutant of it fails."""

@@ -1,0 +1,259 @@
+"""One answer for each key: claim, run, complete, then respond.
+
+What is promised, and what breaks it, was checked with a model (docs/formal.md); the order of the steps here is the
+model's. Nothing is answered that the store has not acknowledged, and no claim is run twice.
+"""
+
+import asyncio
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias, TypeVar
+
+from onceserve_serving.errors import (
+    AnswerNotKeptError,
+    DeadlineExceededError,
+    InProgressError,
+    KeyMismatchError,
+    NotReadyError,
+    PoisonedError,
+    StoreFailedError,
+)
+from onceserve_serving.idempotency.breaker import Breaker
+from onceserve_serving.idempotency.ledger import LedgerRow
+from onceserve_serving.idempotency.record import Answer, Fingerprint, Outcome, Tombstone, UnreadableRecordError
+from onceserve_serving.idempotency.renewal import Renewal
+from onceserve_serving.idempotency.store import (
+    Busy,
+    Claim,
+    Claimed,
+    Committed,
+    Completion,
+    Done,
+    Mismatch,
+    New,
+    Owned,
+    Poisoned,
+    Store,
+    StoreUnavailableError,
+    Takeover,
+    UnknownOutcomeError,
+)
+from onceserve_serving.telemetry import Telemetry
+
+R = TypeVar("R")
+
+log = logging.getLogger(__name__)
+
+KEPT_BYTES: Final = 2**20
+"""Bytes of a body that are kept for replays; of a larger one only that it was given."""
+
+AGAIN: Final = (0.0, 0.05, 0.2, 0.5)
+"""Seconds before each try of a call to the store whose outcome is not known."""
+
+STORE_RETRY: Final = 1.0
+LOOK: Final = 0.05
+LOOKS: Final = 0.5
+"""Seconds between two looks at a request that runs elsewhere, at first and at most."""
+
+NOTHING_RAN: Final = (DeadlineExceededError, NotReadyError)
+"""Errors of a run that never began: the claim is given back, and the retry begins anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long a claim lasts without renewal and an answer is kept, in seconds, and what to do without a store."""
+
+    lease: float
+    retention: float
+    fail_open: bool
+    ledger: bool
+
+
+class Question(NamedTuple):
+    """A request with a key.
+
+    `wait_until` is the `time.monotonic()` until which another server's run is waited for; None: not at all.
+    `refuse` makes an outcome of an error.
+    """
+
+    record: bytes
+    fingerprint: Fingerprint
+    ledger: LedgerRow
+    wait_until: float | None
+    refuse: Callable[[Exception], Outcome]
+
+
+class Answered(NamedTuple):
+    """An answer: what was sent first, whether this is a replay, the attempt that gave it, and whether it is kept."""
+
+    outcome: Outcome
+    replayed: bool = False
+    attempt: int = 1
+    stored: bool = True
+
+
+Granted: TypeAlias = New | Owned | Takeover | Poisoned
+Run: TypeAlias = Callable[[], Awaitable[Outcome]]
+
+
+class Guard:
+    """Answers each key once, with a store."""
+
+    def __init__(self, store: Store, renewal: Renewal, terms: Terms, telemetry: Telemetry) -> None:
+        self._store = store
+        self._renewal = renewal
+        self._terms = terms
+        self._telemetry = telemetry
+        self._breaker = Breaker()
+
+    async def answer(self, question: Question, run: Run) -> Answered:
+        """Return the one answer to a question, by running it if nobody has.
+
+        Raises KeyMismatchError, InProgressError, AnswerNotKeptError, StoreFailedError, and of the run's errors those
+        of a run that never began; all others are answers.
+        """
+        while True:
+            claim_id = os.urandom(16)
+            try:
+                claimed = await self._claim(question, claim_id)
+            except StoreUnavailableError as error:
+                return await self._without_store(error, run)
+            match claimed:
+                case Done(answer):
+                    return self._replay(answer)
+                case Mismatch():
+                    self._telemetry.idempotent("mismatch")
+                    raise KeyMismatchError
+                case Busy(remaining):
+                    await self._wait(question, remaining)
+                case New() | Owned() | Takeover() | Poisoned():
+                    answered = await self._run(question, claim_id, claimed, run)
+                    if answered is not None:
+                        return answered
+                    # Another has answered, or will: the store says what, by this request's own fingerprint.
+                    self._telemetry.idempotent("lost")
+
+    def coalesced(self, answered: Answered) -> Answered:
+        """Return the answer as one who asked meanwhile gets it."""
+        self._telemetry.idempotent("coalesced")
+        return answered._replace(replayed=True)
+
+    async def _run(self, question: Question, claim_id: bytes, claimed: Granted, run: Run) -> Answered | None:
+        with self._renewal.holding(question.record, claim_id):
+            if isinstance(claimed, Poisoned):
+                outcome = question.refuse(PoisonedError(claimed.attempt - 1))
+            else:
+                outcome = await self._outcome(question, claim_id, run)
+            try:
+                if not await self._complete(question, claim_id, outcome):
+                    return None
+            except StoreFailedError:
+                if not self._terms.fail_open:
+                    raise
+                self._telemetry.idempotent("bypassed")
+                return Answered(outcome, attempt=claimed.attempt, stored=False)
+        self._telemetry.idempotent("taken_over" if isinstance(claimed, Takeover) else "first")
+        return Answered(outcome, attempt=claimed.attempt)
+
+    async def _outcome(self, question: Question, claim_id: bytes, run: Run) -> Outcome:
+        try:
+            return await run()
+        except NOTHING_RAN:
+            await self._release(question, claim_id)
+            raise
+        except Exception as error:
+            return question.refuse(error)
+
+    async def _claim(self, question: Question, claim_id: bytes) -> Claimed:
+        if self._breaker.is_open:
+            raise StoreUnavailableError("the store has not answered for a while; it was not asked")
+        terms = self._terms
+        claim = Claim(question.record, question.fingerprint, claim_id, terms.lease, terms.retention)
+        return await self._until_known("claim", lambda: self._store.claim(claim))
+
+    async def _complete(self, question: Question, claim_id: bytes, outcome: Outcome) -> bool:
+        """Store an outcome; tell whether it is the answer. Raises StoreFailedError if that cannot be known."""
+        ledger = question.ledger if self._terms.ledger else None
+        completion = Completion(question.record, claim_id, kept(outcome), self._terms.retention, ledger)
+        return isinstance(await self._until_known("complete", lambda: self._store.complete(completion)), Committed)
+
+    async def _release(self, question: Question, claim_id: bytes) -> None:
+        try:
+            await self._timed("release", self._store.release(question.record, claim_id))
+        except (StoreUnavailableError, UnknownOutcomeError, UnreadableRecordError) as error:
+            log.warning("a claim could not be given back, and lasts until its lease ends: %s", error)
+
+    async def _until_known(self, operation: str, call: Callable[[], Awaitable[R]]) -> R:
+        """Repeat a call until its outcome is known.
+
+        Raises StoreFailedError, or for a claim StoreUnavailableError if certainly nothing was written.
+        """
+        unknown: Exception | None = None
+        for pause in AGAIN:
+            await asyncio.sleep(pause)
+            try:
+                answer = await self._timed(operation, call())
+            except UnknownOutcomeError as error:
+                unknown = error
+            except StoreUnavailableError as error:
+                # After a try whose outcome is not known, this one says nothing of it.
+                if unknown is None and operation == "claim":
+                    self._breaker.failed()
+                    raise
+                unknown = error
+            except UnreadableRecordError as error:
+                raise failed(error) from error
+            else:
+                self._breaker.succeeded()
+                return answer
+        self._breaker.failed()
+        raise failed(unknown) from unknown
+
+    async def _timed(self, operation: str, call: Awaitable[R]) -> R:
+        started = time.perf_counter()
+        try:
+            return await call
+        finally:
+            self._telemetry.store_answered(operation, time.perf_counter() - started)
+
+    async def _without_store(self, error: StoreUnavailableError, run: Run) -> Answered:
+        if not self._terms.fail_open:
+            raise failed(error) from error
+        self._telemetry.idempotent("bypassed")
+        return Answered(await run(), stored=False)
+
+    def _replay(self, answer: Answer) -> Answered:
+        if isinstance(answer, Tombstone):
+            raise AnswerNotKeptError(answer.status, answer.size)
+        self._telemetry.idempotent("replayed")
+        return Answered(answer, replayed=True)
+
+    async def _wait(self, question: Question, remaining: float) -> None:
+        """Wait a little for a run elsewhere; raises InProgressError when the caller would not wait longer."""
+        left = 0.0 if question.wait_until is None else question.wait_until - time.monotonic()
+        if left <= 0:
+            self._telemetry.idempotent("in_progress")
+            raise InProgressError(remaining)
+        # Most runs are short; one that is not is asked for less often.
+        await asyncio.sleep(min(left, remaining, LOOKS, max(LOOK, (self._terms.lease - remaining) / 4)))
+
+
+def kept(outcome: Outcome) -> Answer:
+    """Return what is kept of an outcome."""
+    if len(outcome.body) <= KEPT_BYTES:
+        return outcome
+    return Tombstone(outcome.status, hashlib.sha256(outcome.body).digest(), len(outcome.body))
+
+
+def failed(error: Exception | None) -> StoreFailedError:
+    """Return what callers are told of a store that failed; the details are for the log."""
+    log.error("the store of idempotency failed: %s", error)
+    return StoreFailedError(
+        "the store that keeps the answers does not answer; whether this request was answered is not known, "
+        "and it may be sent again with the same key",
+        STORE_RETRY,
+    )

@@ -1,0 +1,131 @@
+"""Schemas that are made, found, half made, or newer."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from contract.stores.places import ANSWER, again, claim, completion, ident
+from onceserve_serving.errors import InvalidSettingsError
+from onceserve_serving.idempotency import migrations
+from onceserve_serving.idempotency.record import UnreadableRecordError
+from onceserve_serving.idempotency.store import Done, New, Store
+from onceserve_serving.idempotency.stores import open_store
+from support.databases import Postgresql
+
+POSTGRESQL = migrations.load("postgresql")
+
+
+class Database(NamedTuple):
+    """One database of a server."""
+
+    server: Postgresql
+    name: str
+    url: str
+
+    def execute(self, sql: str) -> str:
+        return self.server.execute(sql, self.name)
+
+
+@pytest.fixture
+def empty(cluster: Postgresql) -> Database:
+    """A database without tables."""
+    name = f"schema_{ident().hex()}"
+    return Database(cluster, name, cluster.database(name))
+
+
+async def works(store: Store) -> None:
+    first = claim()
+    assert isinstance(await store.claim(first), New)
+    await store.complete(completion(first))
+    assert await store.claim(again(first)) == Done(ANSWER)
+
+
+async def opened_at_once(make: Callable[[], Store]) -> None:
+    stores = [make() for _ in range(8)]
+    await asyncio.gather(*(store.open() for store in stores))
+    for store in stores:
+        await works(store)
+        await store.close()
+
+
+async def test_servers_that_start_at_once_make_one_postgresql_schema(empty: Database) -> None:
+    await opened_at_once(lambda: open_store(f"{empty.url}?timeout=20"))
+    assert empty.execute("SELECT number FROM onceserve_migration ORDER BY 1").split() == ["1", "2"]
+
+
+async def test_servers_that_start_at_once_make_one_sqlite_schema(tmp_path: Path) -> None:
+    await opened_at_once(lambda: open_store(f"sqlite://{tmp_path}/store.db?timeout=20"))
+
+
+@pytest.mark.parametrize("known", range(1, len(POSTGRESQL)))
+async def test_every_older_postgresql_schema_is_brought_up_to_date(empty: Database, known: int) -> None:
+    empty.execute("CREATE TABLE onceserve_migration (number integer PRIMARY KEY, needs integer NOT NULL)")
+    for step in POSTGRESQL[:known]:
+        empty.execute(step.sql)
+        empty.execute(f"INSERT INTO onceserve_migration VALUES ({step.number}, {step.needs})")
+    store = open_store(empty.url)
+    await store.open()
+    await works(store)
+    await store.close()
+
+
+async def test_a_newer_postgresql_schema_is_shared_unless_it_says_otherwise(empty: Database) -> None:
+    store = open_store(empty.url)
+    await store.open()
+    empty.execute("INSERT INTO onceserve_migration VALUES (90, 1); ALTER TABLE onceserve_record ADD COLUMN more text")
+    await works(store)
+    await store.close()
+    empty.execute("INSERT INTO onceserve_migration VALUES (91, 91)")
+    with pytest.raises(InvalidSettingsError, match="needs a server that knows migration 91; this one knows 2"):
+        await open_store(empty.url).open()
+
+
+async def test_a_newer_sqlite_schema_is_shared_unless_it_says_otherwise(tmp_path: Path) -> None:
+    url = f"sqlite://{tmp_path}/store.db"
+    store = open_store(url)
+    await store.open()
+    with sqlite3.connect(tmp_path / "store.db") as other:
+        other.execute("INSERT INTO migration VALUES (90, 1)")
+        other.execute("ALTER TABLE record ADD COLUMN more TEXT")
+    await works(store)
+    await store.close()
+    with other:
+        other.execute("INSERT INTO migration VALUES (91, 91)")
+    other.close()
+    with pytest.raises(InvalidSettingsError, match="needs a server that knows migration 91; this one knows 1"):
+        await open_store(url).open()
+
+
+async def test_an_answer_of_an_unknown_format_is_never_guessed_at(empty: Database, tmp_path: Path) -> None:
+    first = claim()
+    for url in (empty.url, f"sqlite://{tmp_path}/store.db"):
+        store = open_store(url)
+        await store.open()
+        await store.claim(first)
+        await store.complete(completion(first))
+        if url == empty.url:
+            empty.execute("UPDATE onceserve_record SET answer = '\\x0201'")
+        else:
+            with sqlite3.connect(tmp_path / "store.db") as other:
+                other.execute("UPDATE record SET answer = x'0201'")
+            other.close()
+        with pytest.raises(UnreadableRecordError, match="an answer of format 02"):
+            await store.claim(again(first))
+        with pytest.raises(UnreadableRecordError, match="an answer of format 02"):
+            await store.complete(completion(first._replace(claim_id=ident())))
+        await store.close()
+
+
+async def test_a_state_that_is_unknown_is_never_guessed_at(empty: Database) -> None:
+    store = open_store(empty.url)
+    await store.open()
+    first = claim()
+    await store.claim(first)
+    empty.execute("UPDATE onceserve_record SET state = 7")
+    with pytest.raises(UnreadableRecordError, match="unknown state 7"):
+        await store.claim(again(first))
+    await store.close()

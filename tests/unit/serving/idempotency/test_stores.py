@@ -1,0 +1,55 @@
+import subprocess
+import sys
+
+import pytest
+
+from onceserve_serving.errors import InvalidSettingsError
+from onceserve_serving.idempotency.stores import open_ledger, open_store
+
+LIBRARIES = ("redis", "asyncpg", "sqlite3")
+SHOW = (
+    "import sys; from onceserve_serving.idempotency.stores import open_store; open_store(sys.argv[1]); "
+    "print(*(name for name in sys.argv[2:] if name in sys.modules))"
+)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("", "begins with none of memory:, sqlite:, redis:"),
+        ("mysql://user:hidden@host/db", "begins with none of"),
+        ("redis://user:hidden@host:port/0", "its host or port has a wrong form"),
+        ("redis://user:hidden@[host/0", "its host or port has a wrong form"),
+        ("redis://user:hidden@host?timeout=soon", "timeout: a number was expected"),
+        ("redis://user:hidden@host?timeout=0", "timeout: more than 0 and at most 60"),
+        ("redis://user:hidden@host?timeout=nan", "timeout: more than 0 and at most 60"),
+        ("redis://user:hidden@host?replicas=-1", "replicas: 0 or more"),
+        ("redis://user:hidden@host?replicas=1.5", "replicas: a number"),
+        ("redis://user:hidden@host?colour=hidden", "its URL has an option that is unknown or wrong"),
+        ("sqlite://host/path", "a path was expected, as in sqlite:///"),
+        ("sqlite:", "a path was expected"),
+        ("sqlite:///path?mode=memory", "options that it does not take: mode"),
+        ("memory:?size=1", "options that it does not take: size"),
+        ("memory://x", "nothing was expected after memory:"),
+    ],
+)
+def test_a_url_that_means_no_store_is_refused_without_its_secrets(url: str, words: str) -> None:
+    with pytest.raises(InvalidSettingsError, match=words) as refused:
+        open_store(url)
+    assert "hidden" not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize("url", ["memory:", "sqlite:///tmp/x", "redis://host", "mysql://host", ""])
+def test_only_postgresql_has_a_ledger(url: str) -> None:
+    with pytest.raises(InvalidSettingsError, match="only a store postgresql:// has a ledger"):
+        open_ledger(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "library"),
+    [("memory:", ""), ("sqlite:///x", "sqlite3"), ("redis://h", "redis"), ("postgresql://h", "asyncpg")],
+)
+def test_the_library_of_a_store_is_imported_for_it_alone(url: str, library: str) -> None:
+    shown = subprocess.run([sys.executable, "-c", SHOW, url, *LIBRARIES], check=True, capture_output=True, text=True)
+    assert shown.stdout.strip() == library
