@@ -1,7 +1,7 @@
-# Two images from one file: `docker build --target server .` and `--target operator`.
+# Three images from one file: `docker build --target server .`, `--target operator` and `--target store`.
 #
-# Each holds Python, its libraries and one half of OnceServe: no shell, no package manager, no pip. Python is taken out of
-# BASE, which may be any Debian with Python 3.11 or newer and its venv module.
+# The first two hold Python, its libraries and one half of OnceServe, the third Debian's Redis: no shell, no package
+# manager, no pip. Python is taken out of BASE, which may be any Debian with Python 3.11 or newer and its venv module.
 ARG BASE=python:3.11-slim-bookworm
 
 
@@ -128,3 +128,22 @@ ARG VERSION=unknown
 LABEL org.opencontainers.image.title="OnceServe model server" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0"
+
+
+FROM base AS store-rootfs
+RUN apt-get update -qq \
+    && apt-get install -qq --no-install-recommends redis-server >/dev/null
+COPY hack/images/rootfs.py /
+RUN python3 /rootfs.py /rootfs redis-server redis-cli
+
+
+FROM scratch AS store
+COPY --from=store-rootfs /rootfs /
+ENV PATH=/usr/bin \
+    LANG=C.UTF-8
+USER 65532:65532
+ENTRYPOINT ["redis-server"]
+ARG VERSION=unknown
+LABEL org.opencontainers.image.title="OnceServe store" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.licenses="BSD-3-Clause"

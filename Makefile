@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 # The packages are in source roots, not on the interpreter's path.
-export PYTHONPATH := operator:serving:hack/cluster:hack
+export PYTHONPATH := operator:serving:hack/cluster:hack:tests
 # A Python of the system, never a downloaded one.
 export UV_PYTHON_DOWNLOADS := never
 
@@ -76,7 +76,7 @@ soak-drain: setup ## kill servers under load, over HTTP and gRPC (ROUNDS=1000 ea
 		tests/contract/serving/test_grpc_drain.py -k no_call_is_lost
 
 .PHONY: bench
-bench: setup ## the server beside its limits, under overload, and its memory (BENCH=--quick or --full)
+bench: setup ## the server beside its limits, with keys, under overload, and its memory (BENCH=--quick or --full)
 	@$(RUN) python -m benchmarks limits $(BENCH)
 
 .PHONY: bench-peers

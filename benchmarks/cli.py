@@ -15,6 +15,7 @@ from benchmarks import (
     environments,
     flatness,
     grpc_load,
+    keyed,
     limits,
     machine,
     models,
@@ -113,7 +114,9 @@ def _add_limits(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command = _suite(commands, "limits", "our server beside the bare model and an empty application", run_limits)
     command.add_argument("--memory-seconds", type=float, help="how long memory is watched under load")
     command.add_argument("--overload-seconds", type=float, help="how long the overload lasts")
-    command.add_argument("--only", choices=("grpc", "overload", "memory"), help="leave out the rounds and the rest")
+    command.add_argument(
+        "--only", choices=("grpc", "keys", "overload", "memory"), help="leave out the rounds and the rest"
+    )
 
 
 def _add_peers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -155,6 +158,7 @@ def run_limits(options: argparse.Namespace, scratch: Path) -> None:
         limits.run(plan, results)
     parts: dict[str, Callable[[], tuple[object, str]]] = {
         "grpc": lambda: _grpc(plan),
+        "keys": lambda: _keys(plan),
         "overload": lambda: _overload(plan, options.overload_seconds or extent.overload),
         "memory": lambda: _memory(plan, options.memory_seconds or extent.memory),
     }
@@ -177,6 +181,11 @@ def _section(name: str, run: Callable[[], tuple[object, str]], results: Results)
 def _grpc(plan: Plan) -> tuple[object, str]:
     found = grpc_load.run(plan)
     return [dataclasses.asdict(one) for one in found], grpc_load.markdown(found)
+
+
+def _keys(plan: Plan) -> tuple[object, str]:
+    found = keyed.run(plan)
+    return [dataclasses.asdict(one) for one in found], keyed.markdown(found)
 
 
 def _overload(plan: Plan, seconds: float) -> tuple[object, str]:

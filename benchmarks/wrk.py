@@ -66,9 +66,11 @@ def _install() -> None:
         raise BenchmarkError(f"apt-get could not install wrk:\n{result.stdout}{result.stderr}")
 
 
-def run(url: str, payload: Payload, *, connections: int, seconds: float, core: int, scratch: Path) -> Load:
-    """Load a server for some seconds, without pause on each connection."""
-    script = _write(payload, scratch)
+def run(
+    url: str, payload: Payload, *, connections: int, seconds: float, core: int, scratch: Path, more: str = ""
+) -> Load:
+    """Load a server for some seconds, without pause on each connection; `more` is added to wrk's script."""
+    script = _write(payload, scratch, more)
     options = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", f"--timeout={TIMEOUT}s", f"-s{script}"]
     command = processes.pinned(core, ["wrk", *options, url])
     return parse(processes.collect(command, seconds + 3 * TIMEOUT))
@@ -84,10 +86,10 @@ def parse(output: str) -> Load:
     return Load(round(good, 1), raw["refused"], raw["broken"], raw["p50"], raw["p99"], raw["most"])
 
 
-def _write(payload: Payload, scratch: Path) -> Path:
+def _write(payload: Payload, scratch: Path, more: str) -> Path:
     body, script = scratch / "body", scratch / "load.lua"
     body.write_bytes(payload.body)
-    script.write_text(lua(body, payload.headers))
+    script.write_text(lua(body, payload.headers) + more)
     return script
 
 

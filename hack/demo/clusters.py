@@ -2,29 +2,20 @@
 
 import shutil
 import subprocess
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import images
 from demo.steps import step
+from demo.tools import Tools, apply, kubectl
 from devcluster.cluster import Cluster
 from devcluster.errors import ClusterError
 
 NODES = 3
+VOLUME = "demo"
 BUILD = r"operator.podAnnotations.onceserve\.dev/build"
 """The chart's value that tells one build from another."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """The programs that a person would use, bound to the cluster."""
-
-    kubectl: list[str]
-    helm: list[str]
-    environment: dict[str, str]
-    """What to export to use them by hand."""
 
 
 class Target(Protocol):
@@ -36,11 +27,32 @@ class Target(Protocol):
     def provide_images(self) -> dict[str, str]:
         """Have the images where nodes find them; return the chart's values for them, as `helm --set` takes them."""
 
+    def provide_volume(self) -> dict[str, str]:
+        """Have a volume for the store; return the chart's values for it, none where there can be no volume."""
+
     def tools(self) -> Tools:
         """Return the programs for it."""
 
     def remove(self) -> bool:
         """Remove the cluster; False where it is not ours to remove."""
+
+
+def volume(directory: Path) -> dict[str, Any]:
+    """Return a volume out of a directory of this machine, which is that of the first node, too."""
+    term = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["node-1"]}]}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": VOLUME},
+        "spec": {
+            "capacity": {"storage": "4Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "storageClassName": VOLUME,
+            "local": {"path": str(directory)},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}},
+        },
+    }
 
 
 def built_from(archives: list[Path]) -> dict[str, str]:
@@ -60,12 +72,19 @@ class Own:
             self._cluster.up(NODES)
 
     def provide_images(self) -> dict[str, str]:
-        """Build both images and import them into every node."""
-        with step("images of operator and server (the first time some 2 minutes)"):
+        """Build the images and import them into every node."""
+        with step("images of operator, server and store (the first time some 2 minutes)"):
             archives = images.build()
         with step("images into the nodes"):
             self._cluster.load_images(archives)
         return built_from(archives)
+
+    def provide_volume(self) -> dict[str, str]:
+        """Have a volume out of a directory of the cluster's."""
+        directory = self._cluster.layout.root / "store"
+        directory.mkdir(exist_ok=True)
+        apply(self.tools(), volume(directory))
+        return {"store.enabled": "true", "store.storage.className": VOLUME}
 
     def tools(self) -> Tools:
         """Return kubectl and helm of the cluster's own release."""
@@ -96,14 +115,20 @@ class Existing:
     def provide_images(self) -> dict[str, str]:
         """Load the images where the kind of cluster has a way; else take them from the registry that is given."""
         if self._registry:
-            return {f"image.{half}.repository": f"{self._registry}/{half}" for half in ("operator", "server")}
+            return {f"image.{name}.repository": f"{self._registry}/{name}" for name in images.TARGETS}
         commands = self._loading_commands()
-        with step("images of operator and server"):
+        with step("images of operator, server and store"):
             archives = images.build()
         with step(f"images into {self._context}"):
             for archive in archives:
                 subprocess.run([*commands, str(archive)], check=True, capture_output=True, text=True)
         return built_from(archives)
+
+    def provide_volume(self) -> dict[str, str]:
+        """Leave it to the default StorageClass."""
+        path = "jsonpath={.items[*].metadata.annotations.storageclass\\.kubernetes\\.io/is-default-class}"
+        classes = kubectl(self.tools(), "get", "storageclasses", "-o", path)
+        return {"store.enabled": "true"} if "true" in classes else {}
 
     def _loading_commands(self) -> list[str]:
         if self._context.startswith("kind-"):
@@ -111,8 +136,8 @@ class Existing:
         if self._context.startswith("minikube"):
             return ["minikube", f"--profile={self._context}", "image", "load"]
         raise ClusterError(
-            f"nodes of {self._context} cannot be given images from here: push both to a registry that they reach and"
-            f" say make demo CONTEXT={self._context} IMAGES=REGISTRY/PREFIX (for PREFIX/operator and PREFIX/server)"
+            f"nodes of {self._context} cannot be given images from here: push them to a registry that they reach and"
+            f" say make demo CONTEXT={self._context} IMAGES=REGISTRY/PREFIX (for PREFIX/operator and so on)"
         )
 
     @cached_property

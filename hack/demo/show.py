@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from demo.clusters import BUILD, Target, Tools
+from demo import exactly_once
+from demo.clusters import BUILD, Target
 from demo.steps import BOLD, RESET, indent, say, step
+from demo.tools import Tools, apply, helm, kubectl
 from devcluster.errors import ClusterError
 from devcluster.wait import wait_until
 
@@ -29,6 +31,7 @@ def show(target: Target) -> None:
     if elsewhere := installed_elsewhere(tools):
         say(f"▸ OnceServe is in namespace {elsewhere} already: the demo uses it")
     else:
+        values |= target.provide_volume()
         with step("helm install onceserve"):
             install(tools, values)
     with step(f"kubectl apply -f {(EXAMPLE / 'modeldeployment.yaml').relative_to(ROOT)}, until it is Ready"):
@@ -37,6 +40,13 @@ def show(target: Target) -> None:
         look(tools)
     with step(f"the test set through the Service, http://{NAME}.{NAMESPACE}.svc"):
         ask(tools)
+    if "store.enabled" in values:
+        with step("exactly once: the model gets the store, in a new revision"):
+            exactly_once.give_store(tools, SYSTEM, NAMESPACE, NAME)
+        with step("one key, asked for again while the pod that answered is killed"):
+            exactly_once.retry(tools, NAMESPACE, NAME)
+    else:
+        say("▸ exactly once is not shown: the demo installed no store, which takes a default StorageClass")
     say(next_commands(tools))
 
 
@@ -166,11 +176,6 @@ def apply_files(tools: Tools, name: str, *files: Path) -> None:
     apply(tools, json.loads(manifest))
 
 
-def apply(tools: Tools, manifest: dict[str, Any]) -> None:
-    """Have an object as it is given."""
-    run([*tools.kubectl, "apply", "--server-side", "--field-manager=demo", "-f", "-"], stdin=json.dumps(manifest))
-
-
 def next_commands(tools: Tools) -> str:
     """Return what to try next, ready to be pasted."""
     exports = "".join(f'  export {name}="{value}"\n' for name, value in tools.environment.items())
@@ -190,18 +195,3 @@ def next_commands(tools: Tools) -> str:
 
   make demo-down                                      # removes everything
 """
-
-
-def kubectl(tools: Tools, *arguments: str) -> str:
-    """Run kubectl; return its output."""
-    return run([*tools.kubectl, *arguments])
-
-
-def helm(tools: Tools, *arguments: str) -> str:
-    """Run helm; return its output."""
-    return run([*tools.helm, *arguments])
-
-
-def run(command: list[str], stdin: str | None = None) -> str:
-    """Run a program; return its output. Raises CalledProcessError with its complaint."""
-    return subprocess.run(command, input=stdin, check=True, capture_output=True, text=True).stdout

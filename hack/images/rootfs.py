@@ -1,4 +1,4 @@
-"""Takes Python and what it needs out of a Debian file system, and leaves the rest: shell, perl, package manager.
+"""Takes Python, or programs that are named, out of a Debian file system, and leaves the rest: shell, perl, dpkg.
 
 Runs inside the image build, on the interpreter that is taken. It does not matter whether that came with Debian or was
 built into /usr/local. Standard library only.
@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 # Certificates are missing on purpose: a build may run with those of its own host in their place.
@@ -71,24 +71,31 @@ USER = "onceserve:x:65532:65532:onceserve:/nonexistent:/nonexistent\n"
 GROUP = "onceserve:x:65532:\n"
 
 
-def main(target: Path) -> None:
+def main(target: Path, *programs: str) -> None:
     """Fill an empty directory with a root file system."""
     for link in filter(Path.is_symlink, Path("/").iterdir()):
         copy_file(link, target)
-    for source in (*map(Path, KEPT), *interpreter(), Path(sysconfig.get_path("stdlib"))):
+    wanted = [part for name in programs for part in program(name)] if programs else list(python())
+    for source in (*map(Path, KEPT), *wanted):
         copy(source, target)
-    for library in libraries(target):
+    for library in libraries(target, () if programs else named_libraries()):
         copy_chain(library, target)
     write_accounts(target)
     write_packages(target)
     subprocess.run(["ldconfig", "-X", "-r", target], check=True)
 
 
-def interpreter() -> Iterator[Path]:
-    """Yield what `python3` is: the links up to the program."""
-    found = shutil.which("python3")
+def python() -> Iterator[Path]:
+    """Yield what Python is: its program and its standard library."""
+    yield from program("python3")
+    yield Path(sysconfig.get_path("stdlib"))
+
+
+def program(name: str) -> Iterator[Path]:
+    """Yield what a program is: the links up to its file."""
+    found = shutil.which(name)
     if found is None:
-        sys.exit("the base image has no python3")
+        sys.exit(f"the base image has no {name}")
     yield from chain(Path(found))
 
 
@@ -131,15 +138,15 @@ def inside(target: Path, path: Path) -> Path:
     return target / real.relative_to("/")
 
 
-def libraries(target: Path) -> list[Path]:
-    """Return the shared libraries that the programs and libraries below a directory load."""
+def libraries(target: Path, named: Sequence[Path]) -> list[Path]:
+    """Return the shared libraries that the programs and libraries below a directory load, and those named."""
     programs = [path for path in target.rglob("*") if path.is_file() and not path.is_symlink() and is_elf(path)]
-    output = subprocess.run(["ldd", *programs, *named_libraries()], check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(["ldd", *programs, *named], check=True, capture_output=True, text=True).stdout
     missing = [line.strip() for line in output.splitlines() if "not found" in line]
     if missing:
         sys.exit(f"the base image lacks libraries: {missing}")
     found = re.findall(r"(?:=> |^\s+)(/\S+) \(0x", output, re.MULTILINE)
-    return [*map(Path, dict.fromkeys(found)), *named_libraries()]
+    return [*map(Path, dict.fromkeys(found)), *named]
 
 
 def named_libraries() -> list[Path]:
@@ -193,4 +200,4 @@ def merged(paths: Iterable[str]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -8,9 +8,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMON = (".dockerignore", "Dockerfile", "LICENSE", "hack/images/rootfs.py", "pyproject.toml", "uv.lock")
-SOURCES = {
+SOURCES: dict[str, tuple[str, ...]] = {
     "operator": ("operator", "serving/onceserve_contract"),
     "server": ("serving",),
+    "store": (),
 }
 
 

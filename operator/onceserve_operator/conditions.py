@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from onceserve_contract.termination import FailureReason
 from onceserve_operator import quantities
 from onceserve_operator.api.v1alpha1 import Condition, ConditionStatus, ModelDeploymentSpec
 from onceserve_operator.domain import Event, Observed, Problem, Step
@@ -15,6 +16,7 @@ READY = "Ready"
 AVAILABLE = "Available"
 PROGRESSING = "Progressing"
 MODEL_LOADED = "ModelLoaded"
+STORE_READY = "IdempotencyStoreReady"
 SPEC_ACCEPTED = "SpecAccepted"
 RECONCILING = "Reconciling"
 STALLED = "Stalled"
@@ -30,6 +32,7 @@ MOUNT_AWAITED = "SecretAwaited"
 COMPLETE = "Complete"
 LOADED = "Loaded"
 LOADING = "Loading"
+STORE_ACCEPTED = "StoreAccepted"
 NO_PROBLEM = "NoProblem"
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
@@ -61,6 +64,7 @@ def judge(
     return (
         _accepted(unknown_fields),
         _model_loaded(observed, spec, step),
+        *_store_ready(observed, spec, step),
         _available(observed, spec),
         *_movement(observed, spec, step, problem),
         _ready(observed, spec, step, problem, refused=bool(refusals)),
@@ -122,6 +126,21 @@ def _model_loaded(observed: Observed, spec: ModelDeploymentSpec, step: Step) -> 
     if spec.replicas == 0:
         return Finding(MODEL_LOADED, UNKNOWN, SCALED_TO_ZERO, "No pod is wanted")
     return Finding(MODEL_LOADED, UNKNOWN, LOADING, f"No pod of {target.name} has loaded {spec.model.uri} yet")
+
+
+def _store_ready(observed: Observed, spec: ModelDeploymentSpec, step: Step) -> tuple[Finding, ...]:
+    """Return what pods found of their store when they started; what they find later they tell their callers alone."""
+    if spec.idempotency is None or spec.idempotency.store is None:
+        return ()
+    target, problems = step.target.name, _pod_problems(observed, spec, step)
+    refused = next((each for each in problems if each.reason == FailureReason.STORE_REFUSED), None)
+    if refused:
+        return (Finding(STORE_READY, FALSE, refused.reason, refused.message),)
+    if ready := observed.ready_pods(target):
+        return (Finding(STORE_READY, TRUE, STORE_ACCEPTED, f"{ready} pods of {target} run with their store"),)
+    if spec.replicas == 0:
+        return (Finding(STORE_READY, UNKNOWN, SCALED_TO_ZERO, "No pod is wanted"),)
+    return (Finding(STORE_READY, UNKNOWN, STARTING, f"No pod of {target} runs with its store yet"),)
 
 
 def floor(replicas: int, max_unavailable: int | str) -> int:
@@ -218,7 +237,7 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-_TOLD = (SPEC_ACCEPTED, MODEL_LOADED, READY)
+_TOLD = (SPEC_ACCEPTED, MODEL_LOADED, STORE_READY, READY)
 _EXPECTED = {STARTING, SCALED_TO_ZERO, PODS_NOT_READY, MOUNT_AWAITED}
 
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class FailureReason(StrEnum):
-    """Why a model could not be served; the same words stand in the `ModelLoaded` condition."""
+    """Why a model could not be served; the same words stand in the conditions."""
 
     NOT_FOUND = "NotFound"
     ACCESS_DENIED = "AccessDenied"
@@ -18,6 +18,7 @@ class FailureReason(StrEnum):
     DIGEST_MISMATCH = "DigestMismatch"
     LOAD_FAILED = "LoadFailed"
     INVALID_SETTINGS = "InvalidSettings"
+    STORE_REFUSED = "StoreRefused"
 
 
 @dataclass(frozen=True, slots=True)

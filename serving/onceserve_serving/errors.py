@@ -11,6 +11,10 @@ class InvalidSettingsError(OnceServeError):
     """The server was configured in a way that it cannot act on."""
 
 
+class StoreRefusedError(InvalidSettingsError):
+    """The store of idempotency is not one to rely on."""
+
+
 class ModelUnavailableError(OnceServeError):
     """The model could not be fetched, verified or loaded; `reason` is the contract's word for why."""
 

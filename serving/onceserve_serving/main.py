@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from onceserve_contract.termination import Failure, FailureReason
 from onceserve_serving import __version__, fatal
-from onceserve_serving.auth import command
-from onceserve_serving.errors import InvalidSettingsError
+from onceserve_serving.auth import command as hash_key
+from onceserve_serving.errors import InvalidSettingsError, StoreRefusedError
+from onceserve_serving.idempotency import command as ledger
 
 if TYPE_CHECKING:
     from onceserve_serving.settings import Settings
@@ -44,7 +45,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"onceserve {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     _add_serve(commands)
-    command.add_to(commands)
+    hash_key.add_to(commands)
+    ledger.add_to(commands)
     return top
 
 
@@ -85,8 +87,12 @@ def _serve(options: dict[str, Any]) -> int:
         return _run(configured)
     except InvalidSettingsError as error:
         print(f"onceserve: {error}", file=sys.stderr)  # noqa: T201
-        fatal.leave(Failure(FailureReason.INVALID_SETTINGS, str(error)), path)
+        fatal.leave(Failure(_reason(error), str(error)), path)
         return fatal.EXIT_SETTINGS
+
+
+def _reason(error: InvalidSettingsError) -> FailureReason:
+    return FailureReason.STORE_REFUSED if isinstance(error, StoreRefusedError) else FailureReason.INVALID_SETTINGS
 
 
 def _run(settings: "Settings") -> int:

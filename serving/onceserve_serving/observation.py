@@ -27,6 +27,7 @@ GRPC: Final = "GRPC"
 
 ROUTE: Final = "/v2/models/{model}/infer"
 VERSION_ROUTE: Final = "/v2/models/{model}/versions/{version}/infer"
+GRPC_PATH: Final = "/inference.GRPCInferenceService/ModelInfer"
 
 _ID: Final = re.compile(rb"[!-~]{1,128}")
 _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from onceserve_serving.batching.batcher import Batcher
 from onceserve_serving.errors import InvalidKeyError
@@ -10,7 +10,6 @@ from onceserve_serving.idempotency.flights import Flights
 from onceserve_serving.idempotency.guard import Answered, Guard, Question
 from onceserve_serving.idempotency.ledger import LedgerRow
 from onceserve_serving.idempotency.record import Fingerprint, Outcome
-from onceserve_serving.repository import Repository
 from onceserve_serving.served import ServedModel
 from onceserve_serving.tensors import Array, InferenceRequest, Signature
 
@@ -20,12 +19,11 @@ T = TypeVar("T")
 class Call(NamedTuple):
     """A request as an edge hands it over, of `size` bytes, not decoded yet.
 
-    `version` None takes any. `deadline` is the `time.monotonic()` by which the run must have begun; None takes the
+    `deadline` is the `time.monotonic()` by which the run must have begun; None takes the
     settings' timeout. `tenant` is the owner of the API key, empty without one.
     """
 
-    model: str
-    version: str | None
+    model: ServedModel
     size: int
     decode: Callable[[Signature], InferenceRequest]
     deadline: float | None = None
@@ -56,29 +54,21 @@ class Keyed(NamedTuple):
     refuse: Callable[[Exception], Outcome]
 
 
-class Place(NamedTuple):
-    """A request that was let in, and what runs it."""
-
-    model: ServedModel
-    signature: Signature
-    batcher: Batcher
-    request: InferenceRequest
-    arrived: float
-    deadline: float
+Place: TypeAlias = tuple[ServedModel, Signature, Batcher, InferenceRequest, float, float]
+"""A request that was let in, what runs it, when it arrived, and when its run must have begun."""
 
 
 class Pipeline:
     """Takes a request through decoding and the model; `timeout` is the seconds until a run must have begun."""
 
-    def __init__(self, repository: Repository, *, timeout: float, guard: Guard | None = None) -> None:
+    def __init__(self, *, timeout: float, guard: Guard | None = None) -> None:
         self.timeout = timeout
-        self._repository = repository
         self._guard = guard
         self._flights: Flights[Answered] = Flights()
 
-    async def infer(self, call: Call) -> Inference:
+    def infer(self, call: Call) -> Awaitable[Inference]:
         """Answer one request; raises the domain's errors."""
-        return await self._admitted(call, _run)
+        return self._admitted(call, _run)
 
     async def infer_once(self, call: Call, keyed: Keyed) -> Answered:
         """Return the one answer to all requests with a key; a caller who leaves does not end it.
@@ -88,18 +78,22 @@ class Pipeline:
         guard = self._guard
         if guard is None:
             raise InvalidKeyError("this server keeps no answers")
+        now = time.monotonic()
+        model = call.model
+        row = LedgerRow(call.tenant, model.name, model.sha256, model.version)
+        question = Question(keyed.record, keyed.fingerprint, row, now + keyed.wait, keyed.refuse)
 
         async def answer(place: Place) -> Answered:
-            return await guard.answer(_question(call, keyed, place), _runs(keyed, place))
+            async def run() -> Outcome:
+                return keyed.encode(await _run(place))
 
-        wait_until = time.monotonic() + max(keyed.wait, self.timeout)
+            return await guard.answer(question, run)
+
         answered, joined = await self._flights.join(
             keyed.record,
             keyed.fingerprint,
-            wait_until if call.deadline is None else call.deadline,
-            lambda: self._admitted(
-                call, lambda place: guard.answer(_question(call, keyed, place), _runs(keyed, place))
-            ),
+            now + max(keyed.wait, self.timeout) if call.deadline is None else call.deadline,
+            lambda: self._admitted(call, answer),
         )
         return guard.coalesced(answered) if joined else answered
 
@@ -109,32 +103,18 @@ class Pipeline:
 
     async def _admitted(self, call: Call, then: Callable[[Place], Awaitable[T]]) -> T:
         arrived = time.monotonic()
-        model = self._repository.get(call.model, call.version)
-        signature, admission, batcher = model.journey()
+        signature, admission, batcher = call.model.journey()
         deadline = arrived + self.timeout if call.deadline is None else call.deadline
         if not admission.enter_now():
             await admission.enter(call.size, deadline)
         try:
             admission.check_time(deadline)
-            return await then(Place(model, signature, batcher, call.decode(signature), arrived, deadline))
+            return await then((call.model, signature, batcher, call.decode(signature), arrived, deadline))
         finally:
             admission.leave()
 
 
 async def _run(place: Place) -> Inference:
-    request = place.request
-    arrays = await place.batcher.run(request.inputs, request.outputs, place.arrived, place.deadline)
-    return Inference(place.model.name, place.model.version, place.signature, request, arrays)
-
-
-def _runs(keyed: Keyed, place: Place) -> Callable[[], Awaitable[Outcome]]:
-    async def run() -> Outcome:
-        return keyed.encode(await _run(place))
-
-    return run
-
-
-def _question(call: Call, keyed: Keyed, place: Place) -> Question:
-    model = place.model
-    row = LedgerRow(call.tenant, model.name, model.sha256, model.version)
-    return Question(keyed.record, keyed.fingerprint, row, place.arrived + keyed.wait, keyed.refuse)
+    model, signature, batcher, request, arrived, deadline = place
+    arrays = await batcher.run(request.inputs, request.outputs, arrived, deadline)
+    return Inference(model.name, model.version, signature, request, arrays)

@@ -66,7 +66,7 @@ class Service:
         )
         self._answers = answers.from_settings(settings, self._telemetry)
         guard = None if self._answers is None else self._answers.guard
-        self._pipeline = pipeline = Pipeline(self._repository, timeout=settings.timeout, guard=guard)
+        self._pipeline = pipeline = Pipeline(timeout=settings.timeout, guard=guard)
         self._grpc = self._grpc_server(pipeline)
         self._server = HttpServer(
             front.create_server(self._repository, self._health, self._telemetry, edge=self._edge),

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, disable_created_metrics
 
-from onceserve_serving.tally import Count, Distribution
+from onceserve_serving.tally import Count, Distribution, Distributions
 
 HTTP: Final = "http"
 GRPC: Final = "grpc"
@@ -72,12 +72,12 @@ class Telemetry:
         self._idempotent = Count(
             "onceserve_idempotency", "What became of requests with an idempotency key.", registry, ("outcome",)
         )
-        self._store = Histogram(
+        self._store = Distributions(
             "onceserve_idempotency_store_duration_seconds",
             "Time of one call to the store of idempotency.",
-            ("operation",),
-            registry=registry,
-            buckets=BUCKETS,
+            registry,
+            BUCKETS,
+            "operation",
         )
         self._queued = Gauge("onceserve_queued_requests", "Requests that wait for their turn.", registry=registry)
         self._info = Gauge(
@@ -126,7 +126,7 @@ class Telemetry:
 
     def store_answered(self, operation: str, seconds: float) -> None:
         """Count one call to the store of idempotency."""
-        self._store.labels(operation).observe(seconds)
+        self._store.observe(operation, seconds)
 
     def watch_queue(self, queued: Callable[[], float]) -> None:
         """Tell how many requests wait by asking this function."""

@@ -13,6 +13,7 @@ from devcluster.cluster import Cluster
 
 ROOT = Path(__file__).parents[2]
 NAME = "test-demo"
+SAME_BYTES = "the same bytes: 5 of 5, of them replayed from the store and not run again: 5"
 ACCURACY = "accuracy: 95.8% (137 of 143 held-out cases)"
 
 
@@ -56,10 +57,13 @@ def own() -> Iterator[Cluster]:
 def test_on_a_cluster_of_its_own_twice_and_down(own: Cluster) -> None:
     first = demo("up", "--name", NAME)
     assert ACCURACY in first
+    assert SAME_BYTES in first
     assert len(answering(first)) == 3
     assert sum(answering(first)) == 143
     begun = time.monotonic()
-    assert ACCURACY in demo("up", "--name", NAME)
+    second = demo("up", "--name", NAME)
+    assert ACCURACY in second
+    assert SAME_BYTES in second
     assert time.monotonic() - begun < 60
     demo("down", "--name", NAME)
     assert not own.exists
@@ -71,6 +75,7 @@ def test_on_a_cluster_with_onceserve_installed_it_is_used_and_left_alone(install
     shown = demo("up", "--context", context, "--images", "onceserve", **existing)
     assert "OnceServe is in namespace onceserve-system already" in shown
     assert ACCURACY in shown
+    assert "exactly once is not shown" in shown
     demo("down", "--context", context, **existing)
     assert "onceserve-demo" not in installed.kubectl("get", "namespaces", "-o", "name")
     installed.kubectl("rollout", "status", "-n", "onceserve-system", "deployment/onceserve-operator", "--timeout=5s")

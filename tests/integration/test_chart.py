@@ -17,6 +17,7 @@ from support.modeldeployments import MINIMAL, deployment
 NAMESPACE = "onceserve"
 CRD = "modeldeployments.onceserve.dev"
 OPERATOR = f"system:serviceaccount:{NAMESPACE}:onceserve-operator"
+PART = "app.kubernetes.io/part-of=onceserve,app.kubernetes.io/component=store"
 RESTRICTED = {
     "apiVersion": "v1",
     "kind": "Namespace",
@@ -148,6 +149,40 @@ def test_people_get_the_rights_of_their_role(bare: Cluster) -> None:
     assert can(bare, "editer", "update", scale)
     assert can(bare, "editer", "delete", resource)
     assert not can(bare, "editer", "patch", f"{resource}/status")
+
+
+def secret(bare: Cluster) -> dict[str, str]:
+    template = "go-template={{range $entry, $value := .data}}{{$entry}} {{$value | base64decode}}|{{end}}"
+    entries = bare.kubectl("-n", NAMESPACE, "get", "secret", "onceserve-store", "-o", template).split("|")
+    return dict(entry.split(" ", 1) for entry in entries if entry)
+
+
+def test_the_store_keeps_its_password_and_its_pod_passes_restricted_pod_security(
+    bare: Cluster, installer: Helm
+) -> None:
+    values = {"store": {"enabled": True}}
+    notes = installer("install", "onceserve", CHART, values=values)
+    try:
+        made = secret(bare)
+        assert len(made["password"]) == 40
+        assert made["redis.conf"] == f"requirepass {made['password']}\n"
+        assert made["url"] == f"redis://:{made['password']}@onceserve-store.{NAMESPACE}.svc:6379"
+        assert "get secret onceserve-store -o go-template='{{.data.url | base64decode}}'" in notes
+        pod = ["-n", NAMESPACE, "get", "pod", "onceserve-store-0", "--ignore-not-found"]
+        assert wait_until(lambda: bool(bare.kubectl(*pod)), 20), bare.kubectl("-n", NAMESPACE, "get", "events")
+        installer("upgrade", "onceserve", CHART, values=values)
+        assert secret(bare) == made
+        installer("uninstall", "onceserve", "--wait")
+        installer("install", "onceserve", CHART, values=values)
+        assert secret(bare) == made
+    finally:
+        remove(bare, installer)
+        bare.kubectl("-n", NAMESPACE, "delete", "secret/onceserve-store", "pvc/data-onceserve-store-0")
+
+
+@pytest.mark.usefixtures("notes")
+def test_without_being_asked_for_there_is_no_store(bare: Cluster) -> None:
+    assert bare.kubectl("-n", NAMESPACE, "get", "statefulsets,secrets,services", "-o", "name", "-l", PART) == ""
 
 
 def columns(bare: Cluster) -> list[str]:

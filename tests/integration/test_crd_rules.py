@@ -157,12 +157,16 @@ RULE_CASES = [
     _idempotency(
         "", "retention must be at least 10 times the lease", {"retention": "5m", **REDIS}, {"lease": "3h", **REDIS}
     ),
-    _idempotency(".lease", "must be longer than 0s", {"lease": "1s", **MEMORY}, {"lease": "0s", **MEMORY}),
+    _idempotency(".lease", "must be at least 1s", {"lease": "1s", **MEMORY}, {"lease": "999ms", **MEMORY}),
+    _idempotency(".lease", "must be at most 1h", {"lease": "1h", **MEMORY}, {"lease": "61m", **MEMORY}),
     _idempotency(
         ".retention",
-        "must be longer than 0s",
-        {"retention": "1h", **MEMORY},
-        {"lease": "0s", "retention": "0s", **MEMORY},
+        "must be at least 10s",
+        {"lease": "1s", "retention": "10s", **MEMORY},
+        {"lease": "1s", "retention": "9s", **MEMORY},
+    ),
+    _idempotency(
+        ".retention", "must be at most 8784h", {"retention": "8784h", **MEMORY}, {"retention": "8785h", **MEMORY}
     ),
     _idempotency(
         ".store",

@@ -253,6 +253,33 @@ def test_a_bad_model_is_explained_and_keeps_no_other_waiting(
     serving.await_condition("Ready", "True")
 
 
+KEEPING = {"store": {"type": "Redis", "urlFrom": {"secretKeyRef": {"name": "store", "key": "url"}}}}
+FORGETFUL = Failure(FailureReason.STORE_REFUSED, "the store redis r:6379/0: maxmemory-policy is allkeys-lru")
+
+
+def test_a_store_that_pods_refuse_is_explained_and_the_old_pods_go_on(serving: Deployed) -> None:
+    first = serving.routed_revision()
+    serving.change({"idempotency": KEEPING})
+    pods = serving.await_pods(serving.await_target(other_than=first), 3)
+    assert serving.await_condition("IdempotencyStoreReady", "Unknown")
+    serving.report_failure(pods, FORGETFUL)
+    for kind in ("IdempotencyStoreReady", "Ready"):
+        assert FORGETFUL.message in serving.await_condition(kind, "False", "StoreRefused")
+    serving.await_condition("ModelLoaded", "Unknown")
+    assert serving.routed_revision() == first
+    serving.report_ready(pods)
+    serving.await_condition("IdempotencyStoreReady", "True", "StoreAccepted")
+    serving.await_condition("Ready", "True")
+
+
+def test_a_memory_store_cannot_be_scaled_beyond_the_pod_that_has_it(
+    api: Api, namespace: str, operator: OperatorProcess, cluster: Cluster
+) -> None:
+    Deployed.create(api, namespace, {"model": SPEC["model"], "idempotency": {"store": {"type": "Memory"}}})
+    with pytest.raises(ClusterError, match=r"replicas above 1 need an idempotency\.store that they share"):
+        cluster.kubectl("scale", "mdep/risk", "--replicas=2", "-n", namespace)
+
+
 def test_a_service_of_someone_else_is_never_taken(api: Api, namespace: str, operator: OperatorProcess) -> None:
     theirs = {"metadata": {"name": "risk"}, "spec": {"ports": [{"port": 5432}], "selector": {"app": "database"}}}
     assert api.create(f"/api/v1/namespaces/{namespace}/services", theirs).accepted

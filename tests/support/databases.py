@@ -23,6 +23,9 @@ SECONDS = 30
 class DatabaseServer(ABC):
     """A server in a directory of its own, for the duration of a block."""
 
+    ending = signal.SIGTERM
+    """What asks it to end without waiting for its clients."""
+
     def __init__(self) -> None:
         [self.port] = free_ports(1)
         self.directory = Path(tempfile.mkdtemp(prefix="onceserve-"))
@@ -83,8 +86,12 @@ class DatabaseServer(ABC):
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self.resume()
-            self.signal(signal.SIGINT)
-            self._process.wait(SECONDS)
+            self.signal(self.ending)
+            try:
+                self._process.wait(SECONDS)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
 
     def __enter__(self) -> Self:
         try:
@@ -138,6 +145,8 @@ class Redis(DatabaseServer):
 
 class Postgresql(DatabaseServer):
     """A PostgreSQL with one database `onceserve`, which its user `onceserve` owns."""
+
+    ending = signal.SIGINT
 
     def __init__(self, **settings: str) -> None:
         super().__init__()

@@ -13,6 +13,16 @@
 {{ include "onceserve.fullname" . }}-operator
 {{- end -}}
 
+{{- define "onceserve.storeName" -}}
+{{ include "onceserve.fullname" . }}-store
+{{- end -}}
+
+{{- define "onceserve.storeSelector" -}}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: store
+{{- end -}}
+
 {{- define "onceserve.serviceAccountName" -}}
 {{- default (ternary (include "onceserve.operatorName" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name -}}
 {{- end -}}

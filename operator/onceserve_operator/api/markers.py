@@ -52,6 +52,11 @@ Duration = Annotated[str, Field(max_length=32, pattern=DURATION_PATTERN)]
 PositiveDuration = Annotated[Duration, Rule("self.matches('[1-9]')", "must be longer than 0s")]
 
 
+def at_least(limit: str) -> Rule:
+    """Return the rule that a duration is no shorter than this."""
+    return Rule(f"duration(self) >= duration('{limit}')", f"must be at least {limit}")
+
+
 def at_most(limit: str) -> Rule:
     """Return the rule that a duration is no longer than this."""
     return Rule(f"duration(self) <= duration('{limit}')", f"must be at most {limit}")

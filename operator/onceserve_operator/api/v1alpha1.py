@@ -21,6 +21,7 @@ from onceserve_operator.api.markers import (
     PositiveDuration,
     Quantity,
     Rule,
+    at_least,
     at_most,
     rules,
 )
@@ -313,7 +314,7 @@ class Store(ApiModel):
     )
 
     type: StoreType
-    """Redis (or Valkey), PostgreSQL, or Memory: that of one pod, which forgets when it ends."""
+    """Redis (or Valkey), PostgreSQL, or Memory: one pod's, forgotten when it ends, as with each new revision."""
     url_from: StoreUrlSource | None = None
     """The URL: `redis://…`, `rediss://…`, `valkey://…`, `valkeys://…` or `postgresql://…`."""
 
@@ -348,10 +349,10 @@ class Idempotency(ApiModel):
     """Required (without a key: 400), Optional or Disabled. Default: Optional."""
     store: Store | None = None
     """What keeps the answers."""
-    lease: PositiveDuration | None = None
+    lease: Annotated[Duration, at_least("1s"), at_most("1h")] | None = None
     """Time after which a pod that says nothing more has lost its request to another. Default: 30s."""
-    retention: PositiveDuration | None = None
-    """How long an answer is kept and replayed. Default: 24h."""
+    retention: Annotated[Duration, at_least("10s"), at_most("8784h")] | None = None
+    """How long an answer is kept and replayed, up to 366 days. Default: 24h."""
     when_store_fails: StoreFailure | None = None
     """FailClosed (503, and nothing runs) or FailOpen (it runs, and a retry may run again). Default: FailClosed."""
     on_conflict: Conflict | None = None

@@ -19,6 +19,7 @@ _PULL_REASONS = {*_PASSING_PULL_REASONS, "InvalidImageName", "ErrImageNeverPull"
 _REFUSAL_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 # An unreachable host may be back in a moment; the others need somebody to act.
 _PASSING = {FailureReason.UNREACHABLE}
+_NOT_ABOUT_MODEL = {FailureReason.INVALID_SETTINGS, FailureReason.STORE_REFUSED}
 
 
 def is_over(pod: Manifest) -> bool:
@@ -69,7 +70,7 @@ def _ended(container: Manifest) -> Problem | None:
     if end is None or started:
         return None
     if failure := termination.decode(end.get("message", "")):
-        about_model = failure.reason is not FailureReason.INVALID_SETTINGS
+        about_model = failure.reason not in _NOT_ABOUT_MODEL
         return Problem(failure.reason, failure.message, failure.reason not in _PASSING, about_model)
     if end.get("reason") == "OOMKilled":
         return Problem(OUT_OF_MEMORY, "The server was killed for exceeding its memory limit")

@@ -20,7 +20,7 @@ _INNER_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 def of_container(key: Key, revision: str, spec: ModelDeploymentSpec) -> list[Manifest]:
     """Return the field `env` of the server's container; a person's own variables are last, and may refer to ours."""
-    values = _basics(key, revision, spec) | _load(spec) | _files(spec) | _idempotency(spec.idempotency)
+    values = _basics(key, revision, spec) | _load(spec) | _files(spec) | _idempotency(key, spec.idempotency)
     given = [{"name": name, "value": value} for name, value in values.items() if value is not None]
     own = [variable.model_dump(by_alias=True, exclude_none=True) for variable in spec.server.env]
     return [*given, *_references(spec), *own]
@@ -61,10 +61,11 @@ def _files(spec: ModelDeploymentSpec) -> Values:
     }
 
 
-def _idempotency(given: Idempotency | None) -> Values:
+def _idempotency(key: Key, given: Idempotency | None) -> Values:
     if given is None:
         return {}
     return {
+        environment.IDEMPOTENCY_SCOPE: str(key),
         environment.IDEMPOTENCY_MODE: _word(given.mode),
         environment.IDEMPOTENCY_STORE: _MEMORY if given.store and not given.store.url_from else None,
         environment.IDEMPOTENCY_LEASE: _seconds(given.lease),

@@ -53,16 +53,24 @@ class Body:
         """Return where the rest of a body of known length goes, for whoever brings all of it."""
         return self._laid_out()[self._end :] if self._length else None
 
+    @property
+    def plain(self) -> Buffer | None:
+        """All of it, if it has no content coding."""
+        return self._sent if self._coding == compression.IDENTITY else None
+
     async def content(self) -> Buffer:
         """Return all of it without its content coding; raises PayloadTooLargeError or InvalidRequestError."""
-        content = self._content if self._room is None else self._room
         if self._coding == compression.IDENTITY:
-            return content
+            return self._sent
         try:
             # Little may become much, and takes as long as that.
-            return await asyncio.to_thread(compression.decompress, content, self._coding, self._limit)
+            return await asyncio.to_thread(compression.decompress, self._sent, self._coding, self._limit)
         except compression.TooLongError:
             raise _too_large(self._limit) from None
+
+    @property
+    def _sent(self) -> Buffer:
+        return self._content if self._room is None else self._room
 
     def _fill(self, piece: bytes) -> None:
         room = self._laid_out()

@@ -25,6 +25,7 @@ from onceserve_serving.idempotency.record import Outcome
 from onceserve_serving.observation import REQUEST_ID, ROUTE, VERSION_ROUTE
 from onceserve_serving.pipeline import Call, Inference, Keyed, Pipeline
 from onceserve_serving.repository import Repository
+from onceserve_serving.served import ServedModel
 from onceserve_serving.telemetry import Telemetry
 from onceserve_serving.tensors import Buffer
 
@@ -47,6 +48,9 @@ TIMEOUT: Final = b"x-request-timeout"
 KNOWN: Final = 1024
 LONGEST_KNOWN: Final = 512
 """Targets that are remembered, and the bytes that they may have: callers choose them."""
+
+SMALL: Final = 2**16
+"""Bytes of a body from which on it is worth asking for room before they come."""
 
 _TIMEOUT: Final = re.compile(rb"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s|)")
 _LENGTH: Final = re.compile(rb"\d{1,18}")
@@ -82,8 +86,20 @@ class InferEndpoint:
 class Exchange:
     """One request from its head to its answer."""
 
-    __slots__ = ("_body", "_deadline", "_endpoint", "_head", "_header_length", "_key", "_seen", "_started", "refusal")
+    __slots__ = (
+        "_body",
+        "_deadline",
+        "_endpoint",
+        "_head",
+        "_header_length",
+        "_key",
+        "_model",
+        "_seen",
+        "_started",
+        "refusal",
+    )
 
+    _model: ServedModel
     _body: Body
     _deadline: float | None
     _key: bytes | None
@@ -117,16 +133,16 @@ class Exchange:
     async def answer(self) -> Answer:
         """Return the answer to the complete request; to be cancelled when its client leaves."""
         try:
-            body = await self._body.content()
-            name, version = target(self._seen.path)
+            body = self._body.plain or await self._body.content()
             decode = partial(rest.decode, body, self._header_length)
-            call = Call(name, version, len(body), decode, self._deadline, self._seen.tenant)
+            call = Call(self._model, len(body), decode, self._deadline, self._seen.tenant)
             if self._key is None:
                 answer = _answer(await self._endpoint.pipeline.infer(call))
             else:
                 keyed = self._keyed(self._key, body)
                 answer = _marked(await self._endpoint.pipeline.infer_once(call, keyed))
-            answer = await _coded(answer, self._head.headers.get(b"accept-encoding"))
+            if (accepted := self._head.headers.get(b"accept-encoding")) is not None:
+                answer = await _coded(answer, accepted)
         except asyncio.CancelledError:
             self._end(CLIENT_GONE)
             raise
@@ -147,13 +163,15 @@ class Exchange:
             raise MethodNotAllowedError(f"{self._head.method} is not served here: inference takes POST")
         name, version = target(path)
         seen.model = name
-        model = endpoint.repository.get(name, version)
+        self._model = endpoint.repository.get(name, version)
         _check_media_type(headers)
         self._header_length = _header_length(headers)
         self._deadline = _deadline(headers)
         self._key = self._find_key()
         self._body = Body(headers, endpoint.max_body_bytes, self._header_length or 0)
-        model.check_room(len(self._body))
+        # One that comes in a piece with its head is refused as soon by the pipeline.
+        if len(self._body) > SMALL:
+            self._model.check_room(len(self._body))
 
     def _find_key(self) -> bytes | None:
         taken = self._endpoint.edge.keys
@@ -290,9 +308,9 @@ def _marked(answered: Answered) -> Answer:
     return answer
 
 
-async def _coded(answer: Answer, accepted: bytes | None) -> Answer:
+async def _coded(answer: Answer, accepted: bytes) -> Answer:
     """Return an answer in the content coding that its caller prefers."""
-    coding = compression.IDENTITY if accepted is None else compression.choose(accepted)
+    coding = compression.choose(accepted)
     if coding == compression.IDENTITY or not compression.pays(answer.pieces):
         return answer
     headers = [*answer.headers, (b"content-encoding", coding.encode())]

@@ -74,6 +74,12 @@ PARAMETERS: Final[list[Document]] = [
         "example": "5s",
     },
     {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "Retries with the same key get the same answer, where the server keeps answers; else 400.",
+        "schema": {"type": "string", "pattern": "^[!#-~][!-~]{0,254}$"},
+    },
+    {
         "name": "X-Request-Id",
         "in": "header",
         "description": "Names the request in logs and traces; comes back with the answer.",

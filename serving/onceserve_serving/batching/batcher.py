@@ -58,6 +58,7 @@ class Batcher:
         self._running: asyncio.Task[None] | None = None
         self._flushing = False
         self._crowded = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
@@ -73,9 +74,10 @@ class Batcher:
             return self._run_now(inputs, outputs, arrived)
         rows = rows_of(inputs) if self._merges else None
         key = ALONE if rows is None else key_of(inputs, outputs)
-        answer: asyncio.Future[Sequence[Array]] = asyncio.get_running_loop().create_future()
+        loop = self._loop or self._found_loop()
+        answer: asyncio.Future[Sequence[Array]] = loop.create_future()
         waiter = Waiter(key, rows or 1, arrived, deadline, inputs, outputs, answer)
-        self._enqueue(waiter)
+        self._enqueue(loop, waiter)
         try:
             return await answer
         except asyncio.CancelledError:
@@ -93,7 +95,7 @@ class Batcher:
         began = time.monotonic()
         self._telemetry.began(began - arrived)
         # Who else comes in this iteration of the loop waits for its end, and shows that there is a crowd.
-        self._wake(asyncio.get_running_loop())
+        self._wake(self._loop or self._found_loop())
         try:
             answer, seconds = self._runner.execute(inputs, outputs)
         finally:
@@ -102,12 +104,17 @@ class Batcher:
         self._runner.succeeded()
         return answer
 
-    def _enqueue(self, waiter: Waiter) -> None:
+    def _found_loop(self) -> asyncio.AbstractEventLoop:
+        # Asked each time, it would ask the kernel for the process's id each time.
+        self._loop = asyncio.get_running_loop()
+        return self._loop
+
+    def _enqueue(self, loop: asyncio.AbstractEventLoop, waiter: Waiter) -> None:
         self._waiting.append(waiter)
         if self._running is None:
-            self._wake(asyncio.get_running_loop())
+            self._wake(loop)
         else:
-            self._look_at(asyncio.get_running_loop(), waiter.deadline)
+            self._look_at(loop, waiter.deadline)
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._flushing:

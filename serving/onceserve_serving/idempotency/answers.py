@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections.abc import Iterator
 from typing import Final
 
-from onceserve_serving.errors import OnceServeError
+from onceserve_serving.errors import InvalidSettingsError, OnceServeError, StoreRefusedError
 from onceserve_serving.idempotency.guard import Guard, Terms
 from onceserve_serving.idempotency.renewal import Renewal
 from onceserve_serving.idempotency.store import Store, StoreUnavailableError
@@ -30,12 +31,14 @@ class Answers:
         self.guard = Guard(store, self._renewal, terms, telemetry)
 
     async def open(self) -> None:
-        """Begin to use the store; raises InvalidSettingsError if it is not one to rely on.
+        """Begin to use the store; raises StoreRefusedError if it is not one to rely on.
 
         A store that cannot be reached is tried again by each request.
         """
         try:
-            for warning in await self._store.open():
+            with _refusing():
+                warnings = await self._store.open()
+            for warning in warnings:
                 log.warning("%s", warning)
         except StoreUnavailableError as error:
             log.error("the store of idempotency cannot be reached, requests with a key are refused: %s", error)  # noqa: TRY400
@@ -63,7 +66,7 @@ class Answers:
 
 
 def from_settings(settings: Settings, telemetry: Telemetry) -> Answers | None:
-    """Return what the settings ask for, None without a store; raises InvalidSettingsError."""
+    """Return what the settings ask for, None without a store; raises StoreRefusedError."""
     if not settings.idempotency_store or settings.idempotency_mode == "disabled":
         return None
     terms = Terms(
@@ -72,4 +75,14 @@ def from_settings(settings: Settings, telemetry: Telemetry) -> Answers | None:
         fail_open=settings.idempotency_when_store_fails == "fail-open",
         ledger=has_ledger(settings.idempotency_store),
     )
-    return Answers(open_store(settings.idempotency_store), terms, telemetry)
+    with _refusing():
+        return Answers(open_store(settings.idempotency_store), terms, telemetry)
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """Tell settings of the store from all others: they are mended elsewhere."""
+    try:
+        yield
+    except InvalidSettingsError as error:
+        raise StoreRefusedError(str(error)) from error

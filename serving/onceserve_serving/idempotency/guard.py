@@ -194,7 +194,8 @@ class Guard:
         """
         unknown: Exception | None = None
         for pause in AGAIN:
-            await asyncio.sleep(pause)
+            if pause:
+                await asyncio.sleep(pause)
             try:
                 answer = await self._timed(operation, call())
             except UnknownOutcomeError as error:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, ClassVar, Final, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 
 from onceserve_serving.errors import InvalidSettingsError
 from onceserve_serving.idempotency import migrations
@@ -33,11 +33,12 @@ CREATE TABLE IF NOT EXISTS onceserve_migration (number integer PRIMARY KEY, need
 LOCK TABLE onceserve_migration IN EXCLUSIVE MODE
 """
 
-BY_INDEX: Final = """
+SESSION: Final = """
 SET {scope} enable_seqscan = off; SET {scope} enable_hashjoin = off; SET {scope} enable_mergejoin = off;
-SET {scope} jit = off
+SET {scope} jit = off; SET {scope} idle_in_transaction_session_timeout = '10s'
 """
-"""A plan that was made while the table was empty must still be right when it is large."""
+"""A plan that was made while the table was empty must still be right when it is large; and a server that is paused
+between two words of a transaction must not hold its locks for ever."""
 
 R = TypeVar("R")
 Row: TypeAlias = Any
@@ -64,7 +65,7 @@ class Session:
 
     async def _fetch_pooled(self, sql: str, parameters: Sequence[object]) -> Sequence[Row]:
         async with self.connection.transaction():
-            await self.connection.execute(BY_INDEX.format(scope="LOCAL"))
+            await self.connection.execute(SESSION.format(scope="LOCAL"))
             rows: Sequence[Row] = await self.connection.fetch(sql, *parameters)
         return rows
 
@@ -132,7 +133,7 @@ class Database(Link[Session]):
         pooled = facts["pid"] != connection.get_server_pid()
         session = Session(connection, pooled=pooled)
         if not pooled:
-            await connection.execute(BY_INDEX.format(scope="SESSION"))
+            await connection.execute(SESSION.format(scope="SESSION"))
         applied = await session.fetch(APPLIED) if facts["known"] else ()
         if migrations.missing(MIGRATIONS, [tuple(row) for row in applied], self.name):
             await _migrate(connection, self.name)

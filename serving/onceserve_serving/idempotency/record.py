@@ -1,6 +1,7 @@
 """What a store keeps of a request: which one it was, and how it was answered."""
 
 import struct
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
@@ -21,7 +22,7 @@ _OUTCOME = struct.Struct(">HH")
 _HEADER = struct.Struct(">HI")
 _TOMBSTONE = struct.Struct(">HQ32s")
 _compressor = zstandard.ZstdCompressor(level=1)
-_decompressor = zstandard.ZstdDecompressor()
+_compressing = threading.Lock()
 
 
 class UnreadableRecordError(OnceServeError):
@@ -88,9 +89,15 @@ def encode(answer: Answer) -> bytes:
     for name, value in answer.headers:
         parts += (_HEADER.pack(len(name), len(value)), name, value)
     plain = b"".join((*parts, answer.body))
-    if len(plain) >= WORTH_COMPRESSING and len(smaller := _compressor.compress(plain)) < len(plain):
+    if len(plain) >= WORTH_COMPRESSING and len(smaller := _compress(plain)) < len(plain):
         return bytes((VERSION, COMPRESSED)) + smaller
     return bytes((VERSION, PLAIN)) + plain
+
+
+def _compress(plain: bytes) -> bytes:
+    # A compressor is dear to make, and one call's at a time.
+    with _compressing:
+        return _compressor.compress(plain)
 
 
 def decode(blob: bytes) -> Answer:
@@ -120,7 +127,7 @@ def _plain(content: bytes) -> Outcome:
 
 
 def _compressed(content: bytes) -> Outcome:
-    return _plain(_decompressor.decompress(content))
+    return _plain(zstandard.ZstdDecompressor().decompress(content))
 
 
 def _tombstone(content: bytes) -> Tombstone:

@@ -80,7 +80,7 @@ class Server(Link[Connection]):
     lost = (OSError, RedisError)
 
     def __init__(self, url: str, timeout: float, replicas: int) -> None:
-        options: dict[str, Any] = {**parse_url(url)}
+        options = _options(url)
         self._class: type[Connection] = options.pop("connection_class", Connection)
         self._options: dict[str, Any] = {
             "protocol": 2,
@@ -240,6 +240,14 @@ def _mismatch(stored: bytes, given: Fingerprint) -> Mismatch:
 def _packed(*words: bytes | str | int) -> bytes:
     packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # it is declared to take one word
     return packed
+
+
+def _options(url: str) -> dict[str, Any]:
+    try:
+        return {**parse_url(url)}
+    except ValueError as error:
+        # It names the option, and shows no value.
+        raise InvalidSettingsError(f"the store's URL: {error}") from None
 
 
 async def _exchange(connection: Connection, commands: Sequence[bytes]) -> list[Any]:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from onceserve_serving.idempotency.store import Store
@@ -16,13 +17,23 @@ SHARE: Final = 3
 """Renewals within the time of a lease, so that two may fail."""
 
 
+@dataclass(slots=True, eq=False)
+class Held:
+    """A claim that is held, and the `time.monotonic()` at which its lease was last asked for."""
+
+    record: bytes
+    claim_id: bytes
+    since: float
+
+
 class Renewal:
     """Renews what is held, over a connection of its own."""
 
     def __init__(self, store: Store, lease: float) -> None:
         self._store = store
         self._lease = lease
-        self._held: dict[tuple[bytes, bytes], float] = {}
+        # In the order in which they were granted; the loop's thread changes it while this one looks.
+        self._held: dict[Held, None] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease renewal", daemon=True)
 
@@ -38,11 +49,12 @@ class Renewal:
     @contextmanager
     def holding(self, record: bytes, claim_id: bytes) -> Iterator[None]:
         """Keep a claim that has just been granted, for the time of the block."""
-        self._held[record, claim_id] = time.monotonic()
+        held = Held(record, claim_id, time.monotonic())
+        self._held[held] = None
         try:
             yield
         finally:
-            del self._held[record, claim_id]
+            del self._held[held]
 
     def _run(self) -> None:
         asyncio.run(self._renew_until_stopped())
@@ -55,16 +67,12 @@ class Renewal:
 
     async def _renew_due(self, store: Store) -> None:
         due = time.monotonic() - self._lease / SHARE
-        # The loop's thread changes it meanwhile.
-        held = [claim for claim, since in list(self._held.items()) if since <= due]
-        await asyncio.gather(*(self._renew(store, *claim) for claim in held))
+        await asyncio.gather(*(self._renew(store, held) for held in self._held.copy() if held.since <= due))
 
-    async def _renew(self, store: Store, record: bytes, claim_id: bytes) -> None:
+    async def _renew(self, store: Store, held: Held) -> None:
         asked = time.monotonic()
         try:
-            kept = await store.renew(record, claim_id, self._lease)
+            if await store.renew(held.record, held.claim_id, self._lease):
+                held.since = asked
         except Exception as error:
             log.warning("a lease could not be renewed: %s", error)
-            return
-        if kept and (record, claim_id) in self._held:
-            self._held[record, claim_id] = asked

@@ -1,6 +1,7 @@
 """A store in one file on a local disk, for the processes of one machine."""
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -85,7 +86,9 @@ class File(Link[sqlite3.Connection]):
     async def close(self) -> None:
         """Close the file and end the thread."""
         await super().close()
-        await asyncio.wait_for(self._thread.call(self._close_left), self.timeout)
+        # A thread that is stuck in a disk ends with the process.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._thread.call(self._close_left), self.timeout)
         self._thread.close()
 
     async def run(self, function: Callable[[sqlite3.Connection], R]) -> R:

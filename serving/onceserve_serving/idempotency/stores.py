@@ -33,7 +33,7 @@ def open_store(url: str) -> Store:
 
 def has_ledger(url: str) -> bool:
     """Tell whether a URL means a store with a ledger."""
-    return urlsplit(url).scheme in ("postgresql", "postgres")
+    return url.partition(":")[0].lower() in ("postgresql", "postgres")
 
 
 def open_ledger(url: str) -> LedgerStore:

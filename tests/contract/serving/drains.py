@@ -14,7 +14,7 @@ from typing import IO
 from contract.serving.process import Server
 from contract.serving.zygote import Fork, Zygote
 
-ROUNDS = int(os.environ.get("DRAIN_ROUNDS", "100"))
+ROUNDS = int(os.environ.get("DRAIN_ROUNDS", "40"))
 """Servers that each kind of test kills."""
 
 

@@ -19,7 +19,7 @@ from unit.serving import models
 QUICK = ("risk", row("X", "FP32", [1] * 30, [1, 30]), (EXAMPLE / "model.onnx").read_bytes())
 SLOW = ("slow", row("n", "INT64", [0]), models.slow(500))
 DELAY = 0.15
-CALLS = 100
+CALLS = 40
 """Calls answered before the signal."""
 
 

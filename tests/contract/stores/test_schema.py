@@ -14,7 +14,7 @@ from onceserve_serving.idempotency import migrations
 from onceserve_serving.idempotency.record import UnreadableRecordError
 from onceserve_serving.idempotency.store import Done, New, Store
 from onceserve_serving.idempotency.stores import open_store
-from support.databases import Postgresql
+from support.databases import Postgresql, Redis
 
 POSTGRESQL = migrations.load("postgresql")
 
@@ -129,3 +129,27 @@ async def test_a_state_that_is_unknown_is_never_guessed_at(empty: Database) -> N
     with pytest.raises(UnreadableRecordError, match="unknown state 7"):
         await store.claim(again(first))
     await store.close()
+
+
+async def test_a_redis_record_of_a_newer_release_is_never_guessed_at() -> None:
+    first = claim()
+    with Redis() as server:
+        store = open_store(f"{server.url}?timeout=20")
+        await store.claim(first)
+        await store.complete(completion(first))
+        server.ask(f"HSET onceserve:{first.record.hex()} version 2")
+        for call in (store.claim(again(first)), store.complete(completion(first)), store.read(first.record)):
+            with pytest.raises(UnreadableRecordError, match="a record of format '2'; this release knows only 1"):
+                await call
+        assert not await store.renew(first.record, first.claim_id, 100)
+        assert not await store.release(first.record, first.claim_id)
+        await store.close()
+
+
+async def test_a_redis_that_forgot_the_scripts_is_given_them_again() -> None:
+    with Redis() as server:
+        store = open_store(f"{server.url}?timeout=20")
+        await works(store)
+        server.ask("SCRIPT FLUSH")
+        await asyncio.gather(*(works(store) for _ in range(5)))
+        await store.close()

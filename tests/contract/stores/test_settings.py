@@ -57,7 +57,11 @@ async def test_a_redis_that_hides_its_settings_is_warned_of() -> None:
 
 
 async def test_a_redis_waits_for_its_replicas_where_asked_to() -> None:
-    with Redis() as primary, Redis("--replicaof", "127.0.0.1", str(primary.port)) as replica:
+    with (
+        Redis("--repl-diskless-sync-delay", "0") as primary,
+        # A replica that is still writing its first log refuses to end.
+        Redis("--appendonly", "no", "--replicaof", "127.0.0.1", str(primary.port)) as replica,
+    ):
         await asyncio.to_thread(eventually, lambda: replica.is_following, "the replica follows")
         [warning] = await opened(primary.url)
         assert "it has replicas that are not waited for" in warning

@@ -10,6 +10,7 @@ import yaml
 
 from onceserve_operator.settings import Settings
 from support.helm import CHART, Helm, HelmError
+from support.modeldeployments import merged
 
 ROOT = Path(__file__).parents[3]
 Values = dict[str, Any]
@@ -82,6 +83,8 @@ ANOTHER: dict[str, Any] = {
     "image.operator.tag": "v2",
     "image.server.repository": "other/server",
     "image.server.tag": "v2",
+    "image.store.repository": "other/store",
+    "image.store.tag": "v2",
     "image.pullPolicy": "Always",
     "imagePullSecrets": [{"name": "pull"}],
     "watchNamespaces": ["team"],
@@ -91,6 +94,11 @@ ANOTHER: dict[str, Any] = {
     "serviceAccount.create": False,
     "serviceAccount.name": "identity",
     "serviceAccount.annotations": {"a": "b"},
+    "store.enabled": False,
+    "store.memoryMiB": 32,
+    "store.storage.className": "fast",
+    "store.storage.size": "1Gi",
+    "store.existingSecret": "other",
     "operator.logLevel": "debug",
     "operator.resync": 5,
     "operator.resources.requests": {"cpu": 2},
@@ -129,7 +137,9 @@ def test_every_value_is_tried() -> None:
 
 @pytest.mark.parametrize(("path", "value"), ANOTHER.items())
 def test_every_value_has_an_effect(helm: Helm, path: str, value: Any) -> None:
-    assert helm.template(nested(path, value)) != helm.template({})
+    # A generated password would differ by itself.
+    store = {"store": {"enabled": True, "existingSecret": "given"}}
+    assert helm.template(merged(store, nested(path, value))) != helm.template(store)
 
 
 # --- the schema
@@ -156,6 +166,8 @@ def test_the_schema_leaves_no_object_open() -> None:
         ({"watchNamespaces": ["a", "a"]}, "/watchNamespaces"),
         (nested("crds.install", "yes"), "/crds/install"),
         (nested("serviceAccount.annotations", {"a": 1}), "/serviceAccount/annotations/a"),
+        (nested("store.memoryMiB", "1Gi"), "/store/memoryMiB"),
+        (nested("store.storage.size", "big"), "/store/storage/size"),
         (nested("operator.logLevel", "loud"), "/operator/logLevel"),
         (nested("operator.resync", 601), "/operator/resync"),
         (nested("operator.resync", "30s"), "/operator/resync"),

@@ -46,8 +46,8 @@ def test_an_image_is_built_once(engine: Engine) -> None:
 
 def test_all_are_built_by_default(engine: Engine) -> None:
     archives = images.build()
-    assert [archive.name.partition("-")[0] for archive in archives] == ["operator", "server"]
-    assert [request.target for request in engine.built] == ["operator", "server"]
+    assert [archive.name.partition("-")[0] for archive in archives] == ["operator", "server", "store"]
+    assert [request.target for request in engine.built] == ["operator", "server", "store"]
 
 
 def test_another_base_or_engine_is_another_image(engine: Engine) -> None:
@@ -90,7 +90,7 @@ def test_only_the_last_used_archives_are_kept(engine: Engine) -> None:
 
 
 def test_an_unknown_image_is_told(engine: Engine) -> None:
-    with pytest.raises(ImageError, match="there is no image client; there are operator, server"):
+    with pytest.raises(ImageError, match="there is no image client; there are operator, server, store"):
         images.build("client")
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from images import sources
 
-TARGETS = ("operator", "server")
+TARGETS = ("operator", "server", "store")
 
 
 @pytest.fixture
@@ -27,11 +27,11 @@ def keys(root: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("changed", "targets"),
     [
-        ("Dockerfile", {"operator", "server"}),
-        (".dockerignore", {"operator", "server"}),
-        ("pyproject.toml", {"operator", "server"}),
-        ("uv.lock", {"operator", "server"}),
-        ("hack/images/rootfs.py", {"operator", "server"}),
+        ("Dockerfile", {"operator", "server", "store"}),
+        (".dockerignore", {"operator", "server", "store"}),
+        ("pyproject.toml", {"operator", "server", "store"}),
+        ("uv.lock", {"operator", "server", "store"}),
+        ("hack/images/rootfs.py", {"operator", "server", "store"}),
         ("serving/onceserve_contract/http.py", {"operator", "server"}),
         ("serving/onceserve_serving/main.py", {"server"}),
         ("operator/onceserve_operator/main.py", {"operator"}),

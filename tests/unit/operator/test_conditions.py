@@ -7,6 +7,8 @@ from support.worlds import World
 
 SPEC = {"replicas": 3, "model": {"uri": "https://models.example/a.onnx"}}
 MISSING = Failure(FailureReason.NOT_FOUND, "https://models.example/a.onnx: the host says 404")
+FORGETFUL = Failure(FailureReason.STORE_REFUSED, "the store redis r:6379/0: maxmemory-policy is allkeys-lru")
+KEEPING = {"store": {"type": "Redis", "urlFrom": {"secretKeyRef": {"name": "store", "key": "url"}}}}
 UNREACHABLE = Failure(FailureReason.UNREACHABLE, "https://models.example/a.onnx: connection refused")
 
 
@@ -101,6 +103,34 @@ def test_a_secret_that_is_awaited_is_named_and_neither_stalls_nor_warns() -> Non
         "The pods start when what they mount is there: Secret keys",
     )
     assert [event.reason for event in world.events if event.warning] == []
+
+
+def test_a_store_is_ready_once_a_pod_runs_with_it() -> None:
+    world, revision = new_world(idempotency=KEEPING)
+    assert world.condition("IdempotencyStoreReady")["status"] == "Unknown"
+    world.pods(revision, ready=3)
+    world.reconcile()
+    found = world.condition("IdempotencyStoreReady")
+    assert (found["status"], found["reason"]) == ("True", "StoreAccepted")
+    assert found["message"] == f"3 pods of {revision} run with their store"
+
+
+def test_a_store_that_pods_refuse_is_told_and_is_no_fault_of_the_model() -> None:
+    world, revision = new_world(idempotency=KEEPING)
+    world.pods(revision, failed=[FORGETFUL] * 3)
+    world.reconcile()
+    for kind, status in {"IdempotencyStoreReady": "False", "Ready": "False", "Stalled": "True"}.items():
+        condition = world.condition(kind)
+        assert (condition["status"], condition["reason"]) == (status, "StoreRefused")
+        assert condition["message"] == FORGETFUL.message
+    assert world.condition("ModelLoaded")["status"] == "Unknown"
+
+
+def test_what_keeps_no_answers_says_nothing_of_a_store() -> None:
+    world, revision = new_world(idempotency={"mode": "Disabled"})
+    world.pods(revision, ready=3)
+    world.reconcile()
+    assert "IdempotencyStoreReady" not in statuses(world)
 
 
 def test_one_failing_pod_of_three_does_not_hide_that_two_answer() -> None:

@@ -41,7 +41,7 @@ class Edge:
             engine = ort.load(content, 1)
             self.model.install(Runner(engine, InferenceThread(), warm_up(engine)))
         self.repository = repository_of(self.model)
-        pipeline = Pipeline(self.repository, timeout=30)
+        pipeline = Pipeline(timeout=30)
         self.endpoint = InferEndpoint(self.repository, pipeline, self.telemetry, max_body_bytes)
 
     async def ask(
@@ -269,13 +269,13 @@ async def test_a_body_of_unknown_length_has_no_room_of_its_own() -> None:
     assert exchange.room() is None
 
 
-async def test_what_would_be_refused_is_refused_before_its_body_comes() -> None:
-    edge = Edge(models.identity())
+async def test_what_would_be_refused_is_refused_before_much_of_a_body_comes() -> None:
+    edge = Edge(models.identity(), max_body_bytes=10**6)
     capacity = Capacity(concurrency=1, queue=0, queue_bytes=10)
     edge.model._admission = Admission(capacity, edge.telemetry.rejected)
-    assert edge.open().refusal is None
+    assert edge.open(content_length="100000").refusal is None
     assert edge.model._admission.enter_now()
-    refusal = edge.open().refusal
+    refusal = edge.open(content_length="100000").refusal
     assert refusal is not None
     assert refusal.status == 429
 

@@ -36,7 +36,7 @@ class Shelf:
         self.gate.set()
         self.failure: ModelUnavailableError | None = None
         self.repository = Repository(self._load, lambda: SOURCES)
-        self.pipeline = Pipeline(self.repository, timeout=30)
+        self.pipeline = Pipeline(timeout=30)
 
     async def _load(self, _: Source, model: ServedModel) -> None:
         await self.gate.wait()
@@ -48,7 +48,7 @@ class Shelf:
     async def ask(
         self, decode: Callable[[Signature], InferenceRequest] | None = None, deadline: float | None = None
     ) -> float:
-        call = Call("a", None, 10, decode or request, deadline)
+        call = Call(self.repository.get("a"), 10, decode or request, deadline)
         out = await self.pipeline.infer(call)
         assert (out.model, out.version, out.request.id) == ("a", "1", "i")
         return float(out.arrays[0][0, 0])

@@ -16,8 +16,9 @@ from onceserve_serving.edge import Edge
 from onceserve_serving.idempotency import keys
 from onceserve_serving.idempotency.guard import Answered
 from onceserve_serving.idempotency.record import Outcome
-from onceserve_serving.observation import GRPC, Observation
+from onceserve_serving.observation import GRPC, GRPC_PATH, Observation
 from onceserve_serving.pipeline import Call, Inference, Keyed, Pipeline
+from onceserve_serving.repository import Repository
 from onceserve_serving.settings import Settings
 from onceserve_serving.telemetry import GRPC as PROTOCOL
 from onceserve_serving.telemetry import Telemetry
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from onceserve_serving.api.grpc.errors import Context, Metadata
 
 REQUEST_ID: Final = observation.REQUEST_ID.decode()
-PATH: Final = "/inference.GRPCInferenceService/ModelInfer"
 
 OK: Final = 200
 CLIENT_GONE: Final = 499
@@ -53,7 +53,10 @@ class Reply(NamedTuple):
 class Infer:
     """Takes and gives bytes, so that what is no message is answered and counted like any bad request."""
 
-    def __init__(self, pipeline: Pipeline, telemetry: Telemetry, edge: Edge, settings: Settings) -> None:
+    def __init__(
+        self, repository: Repository, pipeline: Pipeline, telemetry: Telemetry, edge: Edge, settings: Settings
+    ) -> None:
+        self._repository = repository
         self._pipeline = pipeline
         self._telemetry = telemetry
         self._inflight = telemetry.inflight
@@ -67,7 +70,7 @@ class Infer:
         """Answer one call, whatever it is."""
         started = time.perf_counter()
         headers = metadata_headers(context.invocation_metadata())
-        seen = self._edge.observer.begin(GRPC, PATH, headers)
+        seen = self._edge.observer.begin(GRPC, GRPC_PATH, headers)
         self._inflight.count += 1
         self.running += 1
         self.calls += 1
@@ -99,8 +102,8 @@ class Infer:
         message = protobuf.parse(data)
         seen.model = message.model_name
         decode = partial(protobuf.decode, message)
-        version = message.model_version or None
-        call = Call(message.model_name, version, len(data), decode, _deadline(context), seen.tenant)
+        model = self._repository.get(message.model_name, message.model_version or None)
+        call = Call(model, len(data), decode, _deadline(context), seen.tenant)
         key = self._edge.keys.of(_values(context, keys.HEADER))
         if key is None:
             return Reply(_encoded(await self._pipeline.infer(call)))
@@ -108,8 +111,8 @@ class Infer:
         said = message.SerializeToString(deterministic=True)
         taken = self._edge.keys
         keyed = Keyed(
-            taken.record(key, seen.tenant, PATH),
-            taken.fingerprinter.of(PATH.encode(), said),
+            taken.record(key, seen.tenant, GRPC_PATH),
+            taken.fingerprinter.of(GRPC_PATH.encode(), said),
             taken.wait(_first(_values(context, keys.PREFER)), self._pipeline.timeout),
             _outcome,
             _refusal,

@@ -66,7 +66,7 @@ class GrpcServer:
     ) -> None:
         """Raise InvalidSettingsError if the port cannot be listened on."""
         self._drain_timeout = settings.drain_timeout
-        self._infer = Infer(pipeline, telemetry, edge, settings)
+        self._infer = Infer(repository, pipeline, telemetry, edge, settings)
         self._health = HealthService(health)
         self._server = grpc.aio.server(options=_options(settings))
         self._server.add_generic_rpc_handlers(

@@ -25,6 +25,7 @@ SHOW = (
         ("redis://user:hidden@host?timeout=nan", "timeout: more than 0 and at most 60"),
         ("redis://user:hidden@host?replicas=-1", "replicas: 0 or more"),
         ("redis://user:hidden@host?replicas=1.5", "replicas: a number"),
+        ("redis://user:hidden@host?db=hidden", "Invalid value for 'db'"),
         ("redis://user:hidden@host?colour=hidden", "its URL has an option that is unknown or wrong"),
         ("sqlite://host/path", "a path was expected, as in sqlite:///"),
         ("sqlite:", "a path was expected"),

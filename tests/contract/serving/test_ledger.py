@@ -1,0 +1,217 @@
+"""`onceserve ledger` lists what a real server has answered, from a real PostgreSQL."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+
+from contract.serving.conftest import EXAMPLE, Serve
+from contract.serving.process import COMMAND, Server, row
+from onceserve_contract.environment import IDEMPOTENCY_STORE, PREFIX
+from onceserve_serving.auth import keys
+from onceserve_serving.proto import open_inference_pb2 as messages
+from support.databases import Postgresql
+
+ANN, BEN = keys.new_key(), keys.new_key()
+PATHS = {"risk": "/v2/models/risk/infer", "other": "/v2/models/other/infer"}
+BODY = row("X", "FP32", [1.0] * 30, [1, 30])
+MANY = 50_000
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Postgresql]:
+    with Postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server(module_serve: Serve, database: Postgresql, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """Has answered four calls of ann and one of ben."""
+    file = tmp_path_factory.mktemp("keys") / "keys.txt"
+    file.write_text(f"{keys.line_of(ANN, 'ann')}\n{keys.line_of(BEN, 'ben')}\n")
+    model = EXAMPLE / "model.onnx"
+    options = ["--name", "risk", "--model", f"other={model}", "--api-keys", str(file), "--grpc-port", "0"]
+    store = ["--idempotency-store", f"{database.url}?timeout=20", "--idempotency-scope", "default/risk"]
+    server = module_serve(model, *options, *store).ready()
+    for _ in range(3):
+        assert _post(server, ANN, "a").is_success
+    for owner, key, model_name in ((ANN, "b", "risk"), (ANN, "c", "other"), (BEN, "a", "risk")):
+        assert _post(server, owner, key, model_name).is_success
+    _call(server, ANN, "a")
+    return server
+
+
+def _post(server: Server, owner: str, key: str, model: str = "risk") -> httpx.Response:
+    headers = {"X-API-Key": owner, "Idempotency-Key": f'"{key}"'}
+    return httpx.post(server.url() + PATHS[model], json=BODY, headers=headers, timeout=20)
+
+
+def _call(server: Server, owner: str, key: str) -> None:
+    """Ask over gRPC, where the same key is another request's."""
+    tensor = messages.ModelInferRequest.InferInputTensor(name="X", datatype="FP32", shape=[1, 30])
+    raw = np.ones(30, np.float32).tobytes()
+    request = messages.ModelInferRequest(model_name="risk", inputs=[tensor], raw_input_contents=[raw])
+    with grpc.insecure_channel(server.grpc_target()) as channel:
+        infer = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            request_serializer=messages.ModelInferRequest.SerializeToString,
+        )
+        infer(request, timeout=20, metadata=[("x-api-key", owner), ("idempotency-key", key)])
+
+
+def ledger(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    environment = inherited | {IDEMPOTENCY_STORE: url}
+    return subprocess.run(
+        [COMMAND, "ledger", *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def listed(database: Postgresql, *arguments: str) -> list[dict[str, Any]]:
+    result = ledger(database.url, *arguments, "--format", "jsonl")
+    assert (result.returncode, result.stderr) == (0, "")
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def told(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(each["tenant"], each["model"]) for each in rows]
+
+
+def test_there_is_one_row_for_each_answer_however_often_it_was_asked_for(server: Server, database: Postgresql) -> None:
+    rows = listed(database)
+    assert told(rows) == [("ann", "risk"), ("ann", "risk"), ("ann", "other"), ("ben", "risk"), ("ann", "risk")]
+    assert [each["id"] for each in rows] == sorted({each["id"] for each in rows})
+    assert len({each["record"] for each in rows}) == 5
+    assert {(each["attempt"], each["status"], each["revision"]) for each in rows} == {(1, 200, "1")}
+    for each in rows:
+        started, completed = (datetime.fromisoformat(each[name]) for name in ("started_at", "completed_at"))
+        assert started <= completed <= datetime.now(UTC) + timedelta(minutes=1)
+
+
+def test_rows_are_found_by_what_is_known_of_them(server: Server, database: Postgresql) -> None:
+    assert told(listed(database, "--tenant", "ben")) == [("ben", "risk")]
+    assert told(listed(database, "--model", "other")) == [("ann", "other")]
+    assert told(listed(database, "--tenant", "ben", "--model", "other")) == []
+    whole = listed(database)
+    assert listed(database, "--record", whole[2]["record"]) == whole[2:3]
+    assert listed(database, "--since", whole[0]["completed_at"]) == whole
+    assert listed(database, "--until", whole[0]["completed_at"]) == []
+    assert listed(database, "--since", whole[3]["completed_at"], "--until", "2999-01-01") == whole[3:]
+
+
+def test_a_row_is_found_by_its_key_whichever_way_it_came(server: Server, database: Postgresql) -> None:
+    scope = ("--scope", "default/risk")
+    whole = listed(database)
+    assert listed(database, "--key", "a", "--tenant", "ann", *scope) == [whole[0], whole[4]]
+    assert listed(database, "--key", '"c"', "--tenant", "ann", *scope) == whole[2:3]
+    assert listed(database, "--key", "a", *scope) == []
+    assert listed(database, "--key", "a", "--tenant", "ann") == []
+
+
+def test_other_forms_say_the_same(server: Server, database: Postgresql) -> None:
+    whole = listed(database)
+    exported = list(csv.DictReader(io.StringIO(ledger(database.url, "--format", "csv").stdout)))
+    assert exported == [{name: str(value) for name, value in each.items()} for each in whole]
+    header, *lines = ledger(database.url).stdout.splitlines()
+    assert header.split()[:3] == ["COMPLETED_AT", "TENANT", "MODEL"]
+    assert [line.split()[:3] for line in lines] == [[each["completed_at"], *told([each])[0]] for each in whole]
+
+
+@pytest.fixture
+def long(database: Postgresql) -> Iterator[str]:
+    """A ledger of many rows."""
+    url = database.database("long")
+    assert ledger(url).returncode == 0, "an empty ledger is one"
+    database.execute(
+        "INSERT INTO onceserve_ledger (record, request, tenant, model, model_digest, revision, attempt, fence, status,"
+        " started_at, completed_at) SELECT '\\x00', '\\x00', '=1+1', 'm', 'd', 'r', 1, 1, 200, now(), now()"
+        f" FROM generate_series(1, {MANY})",
+        "long",
+    )
+    yield url
+    database.execute("DROP DATABASE long WITH (FORCE)", "postgres")
+
+
+def test_a_long_ledger_is_listed_in_pieces(long: str, tmp_path: Path) -> None:
+    with (tmp_path / "rows").open("w") as file:
+        process = subprocess.Popen([COMMAND, "ledger", "--store", f"{long}?timeout=20", "--format", "csv"], stdout=file)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    lines = (tmp_path / "rows").read_text().splitlines()
+    assert len(lines) == 1 + MANY
+    assert {line.split(",")[3] for line in lines[1:]} == {'"\'=1+1"'}
+    assert used.ru_maxrss < 100 * 1024, "kB, though all rows are some 10 times as many as a piece"
+
+
+def test_who_reads_may_leave(long: str) -> None:
+    with subprocess.Popen(
+        [COMMAND, "ledger", "--store", long, "--format", "jsonl"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith(b'{"id": 1,')
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(20) == 0
+
+
+def test_a_store_that_goes_away_is_told_of(long: str, database: Postgresql) -> None:
+    with subprocess.Popen(
+        [COMMAND, "ledger", "--store", long, "--format", "jsonl"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        database.pause()
+        try:
+            rest = process.stdout.read()
+            words = process.stderr.read()
+            assert process.wait(20) == 1
+        finally:
+            database.resume()
+    assert rest.count("\n") < MANY - 1
+    assert words.startswith("onceserve ledger: the store postgresql 127.0.0.1:")
+    assert "no answer within 2 s" in words
+
+
+def test_who_waits_may_interrupt(long: str, database: Postgresql) -> None:
+    database.pause()
+    try:
+        with subprocess.Popen([COMMAND, "ledger", "--store", f"{long}?timeout=60"], stderr=subprocess.PIPE) as process:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(3)
+            process.send_signal(signal.SIGINT)
+            assert process.stderr is not None
+            assert process.stderr.read() == b""
+            assert process.wait(20) == 130
+    finally:
+        database.resume()
+
+
+def test_no_password_is_shown(database: Postgresql) -> None:
+    for url in (
+        "postgresql://ann:secret@127.0.0.1:1/x",
+        "postgresql://ann:secret@127.0.0.1:x/x",
+        "postgresql://ann:secret@127.0.0.1:1/x?sslmode=secret",
+        "redis://:secret@127.0.0.1:1",
+    ):
+        result = ledger(url)
+        assert result.returncode in (1, 2)
+        assert result.stderr.startswith("onceserve ledger: ")
+        assert result.stderr.count("\n") == 1
+        assert "secret" not in result.stdout + result.stderr.replace("sslmode=secret", "")

@@ -1,0 +1,169 @@
+"""What the guard and a store would be without one of their guards each; docs/formal.md has the same for the model."""
+
+import asyncio
+from typing import Any, NamedTuple
+
+from onceserve_serving.errors import StoreFailedError
+from onceserve_serving.idempotency import transitions
+from onceserve_serving.idempotency.guard import Answered, Granted, Guard, Question, Run, kept
+from onceserve_serving.idempotency.record import Fingerprint, Outcome
+from onceserve_serving.idempotency.store import Claim, Claimed, Completed, Completion, LostDone, State
+from onceserve_serving.idempotency.transitions import Record
+from unit.serving.idempotency.simulation import HOUR, Rules
+
+
+class RespondsFirst(Guard):
+    async def _complete(self, question: Question, claim_id: bytes, outcome: Outcome) -> bool:
+        asyncio.get_running_loop().create_task(super()._complete(question, claim_id, outcome))
+        return True
+
+
+class LoserAnswers(Guard):
+    async def _complete(self, question: Question, claim_id: bytes, outcome: Outcome) -> bool:
+        await super()._complete(question, claim_id, outcome)
+        return True
+
+
+class UnknownIsSuccess(Guard):
+    async def _complete(self, question: Question, claim_id: bytes, outcome: Outcome) -> bool:
+        try:
+            return await super()._complete(question, claim_id, outcome)
+        except StoreFailedError:
+            return True
+
+
+class UnknownIsRunAgain(Guard):
+    async def _run(self, question: Question, claim_id: bytes, claimed: Granted, run: Run) -> Answered | None:
+        try:
+            return await super()._run(question, claim_id, claimed, run)
+        except StoreFailedError:
+            return await super()._run(question, claim_id, claimed, run)
+
+
+class UnknownIsReleased(Guard):
+    async def _run(self, question: Question, claim_id: bytes, claimed: Granted, run: Run) -> Answered | None:
+        try:
+            return await super()._run(question, claim_id, claimed, run)
+        except StoreFailedError:
+            await self._release(question, claim_id)
+            raise
+
+
+class WinnerIsNotCompared(Guard):
+    async def _run(self, question: Question, claim_id: bytes, claimed: Granted, run: Run) -> Answered | None:
+        outcome = await self._outcome(question, claim_id, run)
+        completion = Completion(question.record, claim_id, kept(outcome), self._terms.retention)
+        told = await self._until_known("complete", lambda: self._store.complete(completion))
+        return self._replay(told.answer) if isinstance(told, LostDone) else Answered(outcome)
+
+
+class OneClaimId(Guard):
+    """Claims again under the same id when it has lost."""
+
+    async def _claim(self, question: Question, claim_id: bytes) -> Claimed:
+        return await super()._claim(question, _of_task())
+
+    async def _run(self, question: Question, claim_id: bytes, claimed: Granted, run: Run) -> Answered | None:
+        return await super()._run(question, _of_task(), claimed, run)
+
+
+def _of_task() -> bytes:
+    task = asyncio.current_task()
+    assert task is not None
+    return task.get_name().encode().ljust(16)
+
+
+class AnybodyCompletes(Rules):
+    @staticmethod
+    def complete(
+        record: Record | None, claim_id: bytes, answer: bytes, retention: float, now: int
+    ) -> tuple[Record | None, Completed]:
+        owner = claim_id if record is None or record.state != State.RUNNING else record.claim_id
+        return transitions.complete(record, owner, answer, retention, now)
+
+
+class AnyStateCompletes(Rules):
+    @staticmethod
+    def complete(
+        record: Record | None, claim_id: bytes, answer: bytes, retention: float, now: int
+    ) -> tuple[Record | None, Completed]:
+        if record is not None and record.claim_id == claim_id:
+            record = record._replace(state=State.RUNNING)
+        return transitions.complete(record, claim_id, answer, retention, now)
+
+
+class AnybodyReleases(Rules):
+    @staticmethod
+    def release(record: Record | None, claim_id: bytes, now: int) -> tuple[Record | None, bool]:
+        return transitions.release(record, claim_id if record is None else record.claim_id, now)
+
+
+class ReleaseForgetsAttempts(Rules):
+    @staticmethod
+    def release(record: Record | None, claim_id: bytes, now: int) -> tuple[Record | None, bool]:
+        changed, told = transitions.release(record, claim_id, now)
+        return changed and changed._replace(attempt=0), told
+
+
+class NoCap(Rules):
+    @staticmethod
+    def claim(record: Record | None, asked: Claim, now: int) -> tuple[Record | None, Claimed]:
+        return transitions.claim(record, asked._replace(max_attempts=1000), now)
+
+
+class NoFingerprint(Rules):
+    @staticmethod
+    def claim(record: Record | None, asked: Claim, now: int) -> tuple[Record | None, Claimed]:
+        if record is not None:
+            asked = asked._replace(fingerprint=Fingerprint.parse(record.fingerprint))
+        return transitions.claim(record, asked, now)
+
+
+class CompletionDropsTheFingerprint(Rules):
+    @staticmethod
+    def claim(record: Record | None, asked: Claim, now: int) -> tuple[Record | None, Claimed]:
+        if record is not None and record.state == State.COMPLETED:
+            asked = asked._replace(fingerprint=Fingerprint.parse(record.fingerprint))
+        return transitions.claim(record, asked, now)
+
+
+class Forgets(Rules):
+    @staticmethod
+    def claim(record: Record | None, asked: Claim, now: int) -> tuple[Record | None, Claimed]:
+        lost = record is not None and record.state == State.COMPLETED and now % 10 == 0
+        return transitions.claim(None if lost else record, asked, now)
+
+
+class LocalClock(Rules):
+    @staticmethod
+    def now(true: int, server: int) -> int:
+        return true + int(server % 3 * HOUR * 1000)
+
+
+class Mutant(NamedTuple):
+    """One guard that is missing: how to build the world without it, and the promise that breaks."""
+
+    name: str
+    without: dict[str, Any]
+    breaks: str
+
+
+MUTANTS = (
+    Mutant("respond first", {"make": RespondsFirst}, "G1: an answer is not what the store has"),
+    Mutant("loser answers", {"make": LoserAnswers}, "G1: an answer is not what the store has"),
+    Mutant("unknown is success", {"make": UnknownIsSuccess}, "G1: an answer is not what the store has"),
+    Mutant("unknown is run again", {"make": UnknownIsRunAgain}, "G1: an answer is not what the store has"),
+    Mutant("release after a run", {"make": UnknownIsReleased}, "there were"),
+    Mutant("winner is not compared", {"make": WinnerIsNotCompared}, "G3: a request was given another's answer"),
+    Mutant("one claim id", {"make": OneClaimId}, "G1: an answer is not what the store has"),
+    Mutant("anybody completes", {"rules": AnybodyCompletes}, "G1: an answer is not what the store has"),
+    Mutant("any state completes", {"rules": AnyStateCompletes}, "G2"),
+    Mutant("anybody releases", {"rules": AnybodyReleases}, "a claim was released by another than its owner"),
+    Mutant("release forgets the attempts", {"rules": ReleaseForgetsAttempts}, "there were"),
+    Mutant("no cap", {"rules": NoCap}, "there were"),
+    Mutant("no fingerprint", {"rules": NoFingerprint}, "G3: a request was given another's answer"),
+    Mutant("completion drops the fingerprint", {"rules": CompletionDropsTheFingerprint}, "G3"),
+    Mutant("store forgets", {"rules": Forgets}, "G2"),
+    Mutant("local clock", {"rules": LocalClock}, "an answer was forgotten before its retention ended"),
+    Mutant("one time to live", {"lease": 0.0}, "clients have no answer"),
+)
