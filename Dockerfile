@@ -30,10 +30,9 @@ WORKDIR /build
 # By itself, so that a change of pyproject.toml that changes no dependency installs none anew.
 FROM tools AS requirements
 COPY pyproject.toml uv.lock ./
-RUN for half in operator serving; do \
-      /tools/bin/uv export --quiet --frozen --no-dev --no-emit-project --no-header --no-annotate \
-        --extra "$half" --output-file "/requirements/$half.txt" || exit 1; \
-    done
+RUN export="/tools/bin/uv export --quiet --frozen --no-dev --no-emit-project --no-header --no-annotate" \
+    && $export --extra operator --output-file /requirements/operator.txt \
+    && $export --extra serving --extra redis --extra postgresql --output-file /requirements/serving.txt
 
 
 FROM tools AS environment

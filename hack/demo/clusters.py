@@ -13,7 +13,7 @@ from devcluster.cluster import Cluster
 from devcluster.errors import ClusterError
 
 NODES = 3
-VOLUME = "demo"
+VOLUME, VOLUME_NODE = "onceserve-store", "node-1"
 BUILD = r"operator.podAnnotations.onceserve\.dev/build"
 """The chart's value that tells one build from another."""
 
@@ -37,9 +37,9 @@ class Target(Protocol):
         """Remove the cluster; False where it is not ours to remove."""
 
 
-def volume(directory: Path) -> dict[str, Any]:
-    """Return a volume out of a directory of this machine, which is that of the first node, too."""
-    term = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["node-1"]}]}
+def volume(path: str) -> dict[str, Any]:
+    """Return a volume out of a directory of a node."""
+    term = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [VOLUME_NODE]}]}
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
@@ -49,7 +49,7 @@ def volume(directory: Path) -> dict[str, Any]:
             "accessModes": ["ReadWriteOnce"],
             "persistentVolumeReclaimPolicy": "Retain",
             "storageClassName": VOLUME,
-            "local": {"path": str(directory)},
+            "local": {"path": path},
             "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}},
         },
     }
@@ -80,10 +80,10 @@ class Own:
         return built_from(archives)
 
     def provide_volume(self) -> dict[str, str]:
-        """Have a volume out of a directory of the cluster's."""
-        directory = self._cluster.layout.root / "store"
-        directory.mkdir(exist_ok=True)
-        apply(self.tools(), volume(directory))
+        """Have a volume out of a directory of a node's."""
+        # What is the node's /var/lib.
+        (self._cluster.layout.node(VOLUME_NODE) / "files" / "lib" / VOLUME).mkdir(exist_ok=True)
+        apply(self.tools(), volume(f"/var/lib/{VOLUME}"))
         return {"store.enabled": "true", "store.storage.className": VOLUME}
 
     def tools(self) -> Tools:

@@ -22,6 +22,10 @@ CONFLICT: Final = 409
 RETRIED: Final = frozenset({CONFLICT, 429, 502, 503, 504})
 """Statuses that are no final answer."""
 
+PREFER: Final = "Prefer"
+MARGIN: Final = 1
+"""Seconds of the read timeout that are left to the way of an answer which the server waits for."""
+
 TIMEOUTS: Final = ("connect", "read", "write", "pool")
 SHORTEST: Final = 0.01
 """Seconds that a timeout has at least."""
@@ -60,13 +64,12 @@ class Call:
         """Return the request of the next try: its timeouts end with the call's time."""
         self._tries += 1
         request = self._request
-        left = max(self._policy.seconds - (time.monotonic() - self._began), SHORTEST)
-        given = request.extensions.get("timeout", {})
-        timeout = {name: left if given.get(name) is None else min(given[name], left) for name in TIMEOUTS}
+        timeout = self._timeout()
+        headers = request.headers.copy()
+        if KEY in headers and (wait := int(timeout["read"]) - MARGIN) > 0:
+            headers.setdefault(PREFER, f"wait={wait}")
         extensions = {**request.extensions, "timeout": timeout}
-        return httpx.Request(
-            request.method, request.url, headers=request.headers, stream=request.stream, extensions=extensions
-        )
+        return httpx.Request(request.method, request.url, headers=headers, stream=request.stream, extensions=extensions)
 
     def pause(self, outcome: Outcome) -> float | None:
         """Return the seconds before the next try, None if what came of this one is final."""
@@ -85,6 +88,11 @@ class Call:
             "%s %s: once more in %.2f s: %s", self._request.method, self._request.url.host, seconds, _words(outcome)
         )
         return seconds
+
+    def _timeout(self) -> dict[str, float]:
+        left = max(self._policy.seconds - (time.monotonic() - self._began), SHORTEST)
+        given = self._request.extensions.get("timeout", {})
+        return {name: left if given.get(name) is None else min(given[name], left) for name in TIMEOUTS}
 
     def _is_retried(self, status: int) -> bool:
         # Without a key a conflict is one with the resource, which stays.

@@ -10,8 +10,6 @@ from onceserve_serving.tensors import Array, Signature, TensorSpec
 
 MAX_DIMENSION: Final = 2**31 - 1
 
-_INTEGERS: Final = frozenset({int})
-
 MAX_RANK: Final = 32
 """Dimensions that a tensor may have: below numpy's own end, and their product stays a small number to compute."""
 
@@ -92,9 +90,13 @@ def reshaped(flat: Array, sizes: Sequence[int], name: str) -> Array:
 
 def _are_sizes(given: object) -> TypeGuard[list[int]]:
     # bool is an int to isinstance, and `true` is no dimension.
-    if not isinstance(given, list) or not _INTEGERS.issuperset(map(type, given)):
+    if not isinstance(given, list):
         return False
-    return not given or (min(given) >= 0 and max(given) <= MAX_DIMENSION)
+    # A generator would cost more than all that it looks at.
+    for size in given:  # noqa: SIM110
+        if type(size) is not int or not 0 <= size <= MAX_DIMENSION:
+            return False
+    return True
 
 
 def _fits(given: Sequence[int], wanted: Sequence[int]) -> bool:

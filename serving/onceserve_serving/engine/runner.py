@@ -124,5 +124,6 @@ def _bytes(inputs: Mapping[str, Array]) -> int:
     # A generator would cost more than all the rest of a small request's batching.
     size = 0
     for array in inputs.values():
-        size += array.nbytes
+        # An array of strings holds pointers alone.
+        size += array.nbytes if array.dtype.char != "O" else array.nbytes + sum(map(len, array.ravel()))
     return size

@@ -61,11 +61,14 @@ class InferenceThread:
         self._jobs.put(None)
 
     def _work(self) -> None:
+        job = None
         try:
             while job := self._jobs.get():
                 self._run(*job)
         finally:
             self._ended = True
+            if job is not None and not job[0].done():
+                job[0].set_exception(died())
             self._refuse_all()
 
     def _run(self, job: Future[Any], function: Callable[[], Any]) -> None:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 from typing import Final
 
-from onceserve_serving.errors import InvalidSettingsError, OnceServeError, StoreRefusedError
+from onceserve_serving.errors import InvalidSettingsError, StoreRefusedError
 from onceserve_serving.idempotency.guard import Guard, Terms
 from onceserve_serving.idempotency.renewal import Renewal
 from onceserve_serving.idempotency.store import Store, StoreUnavailableError
@@ -59,7 +59,7 @@ class Answers:
             await asyncio.sleep(SWEEP * random.uniform(0.5, 1.5))  # noqa: S311
             try:
                 swept = await self._store.sweep()
-            except OnceServeError as error:
+            except Exception as error:
                 log.warning("answers that are kept no longer could not be removed: %s", error)
             else:
                 log.debug("removed %d answers that are kept no longer", swept)

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from onceserve_serving.errors import InvalidKeyError
@@ -36,7 +37,7 @@ def parse(values: Sequence[bytes]) -> bytes | None:
 
 def _unquoted(value: bytes) -> bytes:
     if quoted := _QUOTED.fullmatch(value):
-        return _ESCAPED.sub(rb"\1", quoted[1])
+        return _ESCAPED.sub(rb"\1", quoted[1]) if b"\\" in value else quoted[1]
     if value and not _BARE.fullmatch(value):
         raise InvalidKeyError(f"Idempotency-Key has a wrong form; {EXPECTED}")
     return value
@@ -44,9 +45,10 @@ def _unquoted(value: bytes) -> bytes:
 
 def record_of(*scope: bytes, key: bytes) -> bytes:
     """Return the identity of a key within a scope: 32 bytes that tell nothing of either."""
-    return hashlib.sha256(_joined((SCHEMA, *scope, key))).digest()
+    return hashlib.sha256(b"%b%d:%b" % (_joined(scope), len(key), key)).digest()
 
 
-def _joined(parts: Sequence[bytes]) -> bytes:
-    """Return the parts such that no other parts give the same."""
-    return b"".join([b"%d:%b" % (len(part), part) for part in parts])
+@lru_cache(maxsize=1024)
+def _joined(scope: Sequence[bytes]) -> bytes:
+    """Return the parts of a scope such that no other parts give the same."""
+    return b"".join([b"%d:%b" % (len(part), part) for part in (SCHEMA, *scope)])

@@ -13,7 +13,7 @@ from onceserve_serving.idempotency.fingerprint import Fingerprinter
 HEADER: Final = b"idempotency-key"
 PREFER: Final = b"prefer"
 
-_WAIT: Final = re.compile(rb"(?:^|[,;\s])wait\s*=\s*(\d{1,5})(?=$|[,;\s])")
+_WAIT: Final = re.compile(rb"(?:^|[,;\s])wait\s*=\s*(\d+)(?=$|[,;\s])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,7 @@ class Keys:
 
     def wait(self, prefer: bytes | None, most: float) -> float:
         """Return the seconds that a caller waits for a run elsewhere, by its Prefer header and the settings."""
-        asked = _WAIT.search(prefer or b"")
-        if asked is not None:
+        if prefer is not None and (asked := _WAIT.search(prefer)):
             return min(float(asked[1]), most)
         return most if self.waits else 0.0
 

@@ -51,6 +51,7 @@ class World:
     faults: int = 0
     over: bool = False
     serving: list[Server] = field(default_factory=list)
+    urls: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -58,8 +59,7 @@ class World:
     async def begin(self) -> None:
         """Start the servers."""
         self.serving = [self.fleet.start(*OPTIONS) for _ in range(SERVERS)]
-        for server in self.serving:
-            await asyncio.to_thread(server.ready)
+        self.urls = [(await asyncio.to_thread(server.ready)).url() for server in self.serving]
 
     async def replace(self, at: int, number: signal.Signals) -> None:
         """End a server and start another, whose model gives other answers."""
@@ -69,6 +69,7 @@ class World:
         server.signal(number)
         await asyncio.to_thread(server.wait)
         self.serving[at] = await asyncio.to_thread(self.fleet.start(*OPTIONS).ready)
+        self.urls[at] = self.serving[at].url()
 
     async def pause(self, least: float, most: float) -> None:
         """Let some time pass."""
@@ -188,7 +189,7 @@ async def _until_answered(
 
 
 async def _audit(world: World, http: httpx.AsyncClient) -> None:
-    """Ask for every answer at every server, by the request that it answers."""
+    """Ask for all that was asked, once more at every server."""
     slots = asyncio.Semaphore(CALLERS)
 
     async def one(at: int, key: str, work: int) -> None:
@@ -196,14 +197,13 @@ async def _audit(world: World, http: httpx.AsyncClient) -> None:
             while isinstance(await _ask(world, http, at, key, work), Open):
                 await asyncio.sleep(0.1)
 
-    whole = {key: next(int(call.request) for call in calls if isinstance(call.result, Answer))
-             for key, calls in by_key(world.calls).items()}  # fmt: skip
-    await asyncio.gather(*(one(at, key, work) for key, work in whole.items() for at in range(SERVERS)))
+    asked = {(call.key, int(call.request)) for call in world.calls}
+    await asyncio.gather(*(one(at, key, work) for key, work in asked for at in range(SERVERS)))
 
 
 async def _ask(world: World, http: httpx.AsyncClient, at: int, key: str, work: int) -> Result:
     began = time.monotonic()
-    result = await _result(http, world.serving[at].url() + dice.PATH, key, work, world.timeout)
+    result = await _result(http, world.urls[at] + dice.PATH, key, work, world.timeout)
     world.calls.append(Call(key, str(work), began, time.monotonic(), result))
     return result
 

@@ -73,6 +73,11 @@ def executions(server: Server) -> float:
     return metric(server, "onceserve_executions_total")
 
 
+def begun(server: Server) -> float:
+    """Return how many runs of the server's models have begun."""
+    return metric(server, "onceserve_queue_duration_seconds_count")
+
+
 def runs(server: Server) -> bool:
     """Tell whether the server is answering a request."""
     return metric(server, "onceserve_inflight_requests") == 1

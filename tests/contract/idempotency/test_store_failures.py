@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from contract.idempotency.dice import ATTEMPT, PATH, ask, body, is_replay, new_key
-from contract.idempotency.fleet import Fleet, callers, outcomes, runs
+from contract.idempotency.fleet import Fleet, begun, callers, outcomes
 from contract.serving.process import until
 from contract.serving.zygote import Zygote
 from support.databases import DatabaseServer, Postgresql, Redis
@@ -100,8 +100,7 @@ def test_a_store_that_dies_while_a_request_runs(database: DatabaseServer, server
     key = new_key()
     with callers(server, other) as [caller, elsewhere], ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask, caller, key, LONG)
-        until(lambda: runs(server), "it runs")
-        time.sleep(0.2)
+        until(lambda: begun(server) == 1, "it runs")
         database.kill()
         assert refused(asked.result())
         database.start()

@@ -12,9 +12,13 @@ import onceserve_client
 from contract.serving.conftest import EXAMPLE, Serve
 from contract.serving.process import Server, row, until
 from support.proxy import Proxy
+from unit.serving import models
 
 GUIDE = Path(__file__).parents[3] / "docs" / "client.md"
 PATH = "/v2/models/risk/infer"
+CLAIMS = 'onceserve_idempotency_store_duration_seconds_count{operation="claim"}'
+BASE, WORK = 400, 100_000
+"""Work of each run, so much that the server runs none on its event loop, and some seconds of it."""
 
 
 def body(number: int) -> dict[str, object]:
@@ -31,10 +35,14 @@ def server(serve: Serve, store: str) -> Server:
     return serve(EXAMPLE / "model.onnx", "--name", "risk", "--idempotency-store", store).ready()
 
 
-def executions(server: Server) -> int:
+def count(server: Server, metric: str) -> int:
+    """Return a metric of a server, 0 if it has none of it."""
     text = httpx.get(f"{server.url()}/metrics").text
-    [found] = re.findall(r"^onceserve_executions_total (\S+)$", text, re.MULTILINE)
-    return int(float(found))
+    return int(sum(float(found) for found in re.findall(rf"^{re.escape(metric)} (\S+)$", text, re.MULTILINE)))
+
+
+def executions(server: Server) -> int:
+    return count(server, "onceserve_executions_total")
 
 
 def asked(server: Server, number: int) -> bytes:
@@ -84,6 +92,22 @@ async def test_a_call_outlives_its_server(server: Server, serve: Serve, store: s
         [response] = await call
     assert (response.status_code, onceserve_client.replayed(response)) == (200, True)
     assert executions(successor) == 0
+
+
+async def test_a_call_that_is_cut_as_it_runs_is_answered_by_another_server(serve: Serve, store: str) -> None:
+    model = models.slow(BASE)
+    a, b = (serve(model, "--name", "slow", "--idempotency-store", store).ready() for _ in range(2))
+    async with Proxy(a.port()) as proxy, httpx.AsyncClient(transport=onceserve_client.AsyncTransport()) as client:
+        url = f"http://127.0.0.1:{proxy.port}/v2/models/slow/infer"
+        call = asyncio.ensure_future(client.post(url, json=row("n", "INT64", [WORK]), timeout=30))
+        await asyncio.to_thread(until, lambda: count(a, CLAIMS), "a has claimed it")
+        proxy.upstream = b.port()
+        proxy.cut()
+        response = await call
+    assert response.json()["outputs"][0]["data"] == [WORK + BASE]
+    assert onceserve_client.replayed(response)
+    assert (executions(a), executions(b)) == (1, 0)
+    assert count(b, 'onceserve_idempotency_total{outcome="in_progress"}') == 0, "it was waited for"
 
 
 def test_the_example_of_the_guide_runs(server: Server, capsys: pytest.CaptureFixture[str]) -> None:

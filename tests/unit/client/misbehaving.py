@@ -18,6 +18,7 @@ STATUSES: dict[str, tuple[int, Headers]] = {
     "bad gateway": (502, []),
     "unavailable": (503, []),
     "too late": (504, []),
+    "moved": (307, [(b"location", b"/elsewhere")]),
 }
 SLOW = 1.0
 """Seconds until a slow answer."""
@@ -33,6 +34,7 @@ class MisbehavingServer:
     def __init__(self) -> None:
         self.script: deque[str] = deque()
         self.seen: list[tuple[str, str, bytes]] = []
+        self.waits: list[str] = []
         self.answers: dict[str, bytes] = {}
         self._server = uvicorn.Server(uvicorn.Config(self._app, log_config=None, lifespan="off", interface="asgi3"))
         self._thread = threading.Thread(target=self._run)
@@ -47,6 +49,7 @@ class MisbehavingServer:
         """Begin anew, with what is to be done first."""
         self.script = deque(script)
         self.seen.clear()
+        self.waits.clear()
         self.answers.clear()
 
     def __enter__(self) -> Self:
@@ -63,7 +66,9 @@ class MisbehavingServer:
 
     async def _app(self, scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Any) -> None:
         body = (await receive())["body"]
-        key = dict(scope["headers"]).get(b"idempotency-key", b"").decode()
+        given = {name.decode(): value.decode() for name, value in scope["headers"]}
+        self.waits.append(given.get("prefer", ""))
+        key = given.get("idempotency-key", "")
         self.seen.append((scope["method"], key, body))
         step = self.script.popleft() if self.script else "answer"
         if step == "drop":

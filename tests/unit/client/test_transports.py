@@ -4,7 +4,7 @@ import asyncio
 import io
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx
@@ -62,12 +62,17 @@ def test_a_call_has_one_key_which_is_a_uuid_in_quotes(call: Send, server: Misbeh
 
 
 @pytest.mark.parametrize("step", ["drop", "bad gateway", "unavailable", "too late", "busy"])
-def test_what_was_not_done_is_done_by_another_try(call: Send, server: MisbehavingServer, step: str) -> None:
+def test_what_was_not_done_is_done_by_another_try(
+    call: Send, server: MisbehavingServer, step: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "onceserve_client")
     server.forget(step, step)
     response = call("POST", server.url, json={"x": 1})
     assert (response.status_code, response.text, replayed(response)) == (200, "answer 0", False)
     assert len(set(server.seen)) == 1
     assert len(server.answers) == 1
+    told = [record.getMessage() for record in caplog.records if record.name == "onceserve_client"]
+    assert [line.startswith("POST 127.0.0.1: once more in 0.") for line in told] == [True, True]
 
 
 @pytest.mark.parametrize("step", ["lose", "cut"])
@@ -151,6 +156,23 @@ def test_the_callers_key_is_the_key(call: Send, server: MisbehavingServer) -> No
     assert server.keys == ['"order-7"'] * 2
 
 
+def test_a_call_that_is_led_elsewhere_keeps_its_key(call: Send, server: MisbehavingServer) -> None:
+    server.forget("moved", "lose")
+    response = call("POST", server.url, content=b"a", follow_redirects=True)
+    assert (response.url.path, replayed(response)) == ("/elsewhere", True)
+    assert len(set(server.seen)) == 1
+
+
+@pytest.mark.parametrize(("timeout", "wait"), [(5.0, "wait=4"), (2.5, "wait=1"), (1.9, ""), (None, "wait=58")])
+def test_a_server_that_is_busy_may_wait_as_long_as_the_client_does(
+    call: Send, server: MisbehavingServer, timeout: float | None, wait: str
+) -> None:
+    call("POST", server.url, timeout=timeout)
+    call("GET", server.url, timeout=timeout)
+    call("POST", server.url, timeout=timeout, headers={"Prefer": "wait=0"})
+    assert server.waits == [wait, "", "wait=0"]
+
+
 def test_a_request_that_is_sent_again_is_the_same_call(server: MisbehavingServer) -> None:
     with httpx.Client(transport=Transport()) as client:
         request = client.build_request("POST", server.url, json={})
@@ -174,6 +196,19 @@ def test_a_body_that_can_be_sent_only_once_is_refused(server: MisbehavingServer)
     with pytest.raises(StreamedBodyError):
         send("POST", server.url, files={"f": io.BytesIO(b"a")})
     assert server.seen == []
+
+
+async def test_a_body_that_comes_by_and_by_is_refused_as_well(server: MisbehavingServer) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"a"
+
+    async with httpx.AsyncClient(transport=AsyncTransport()) as client:
+        with pytest.raises(StreamedBodyError):
+            await client.post(server.url, content=body())
+        request = client.build_request("POST", server.url, content=body())
+        await request.aread()
+        assert (await client.send(request)).text == "answer 0"
+    assert [body for _, _, body in server.seen] == [b"a"]
 
 
 def test_a_body_that_was_read_first_is_sent(server: MisbehavingServer) -> None:
@@ -209,4 +244,4 @@ async def test_many_calls_at_once_have_an_answer_each(server: MisbehavingServer)
 
 
 def test_statuses_are_those_of_the_server() -> None:
-    assert {status for status, _ in STATUSES.values()} == set(onceserve_client.call.RETRIED)
+    assert {status for status, _ in STATUSES.values()} == {307, *onceserve_client.call.RETRIED}

@@ -10,7 +10,7 @@ import pytest
 from onceserve_contract.termination import FailureReason
 from onceserve_serving.engine import ort
 from onceserve_serving.engine import thread as thread_module
-from onceserve_serving.engine.runner import Runner, WarmUp, warm_up
+from onceserve_serving.engine.runner import LOOP_BUDGET, Runner, WarmUp, warm_up
 from onceserve_serving.engine.signature import Declared, read
 from onceserve_serving.engine.thread import InferenceThread
 from onceserve_serving.errors import ExecutionFailedError, InvalidRequestError, ModelUnavailableError
@@ -189,6 +189,13 @@ def test_a_provider_that_is_absent_is_named_with_those_that_are_there() -> None:
     with pytest.raises(ModelUnavailableError, match=r"no provider CUDA \(providers\); it has .*CPU"):
         ort.load(models.identity(), 1, "CUDA,CPU")
     assert ort.load(models.identity(), 1, "cpu").signature.inputs.keys() == {"x"}
+
+
+def test_long_texts_leave_the_event_loop() -> None:
+    engine = ort.load(models.identity(models.TYPES["BYTES"], ["N"]), 1)
+    runner = Runner(engine, InferenceThread(), WarmUp({"x": np.array([b"short"], dtype=object)}, LOOP_BUDGET / 10))
+    assert runner.is_short({"x": np.array([b"short"] * 2, dtype=object)})
+    assert not runner.is_short({"x": np.array([b"x" * 10_000], dtype=object)})
 
 
 def test_texts_are_bytes_outside_the_engine_and_text_within() -> None:

@@ -3,11 +3,11 @@
 import asyncio
 from typing import Any, NamedTuple
 
-from onceserve_serving.errors import StoreFailedError
+from onceserve_serving.errors import ExecutionFailedError, StoreFailedError, too_late
 from onceserve_serving.idempotency import transitions
 from onceserve_serving.idempotency.guard import Answered, Granted, Guard, Question, Run, kept
 from onceserve_serving.idempotency.record import Fingerprint, Outcome
-from onceserve_serving.idempotency.store import Claim, Claimed, Completed, Completion, LostDone, State
+from onceserve_serving.idempotency.store import Claim, Claimed, Completed, Completion, LostDone, Poisoned, State
 from onceserve_serving.idempotency.transitions import Record
 from unit.serving.idempotency.simulation import HOUR, Rules
 
@@ -40,17 +40,21 @@ class UnknownIsRunAgain(Guard):
             return await super()._run(question, claim_id, claimed, run)
 
 
-class UnknownIsReleased(Guard):
-    async def _run(self, question: Question, claim_id: bytes, claimed: Granted, run: Run) -> Answered | None:
-        try:
-            return await super()._run(question, claim_id, claimed, run)
-        except StoreFailedError:
-            await self._release(question, claim_id)
-            raise
+class FailureIsReleased(Guard):
+    async def _outcome(self, question: Question, claim_id: bytes, run: Run) -> Outcome:
+        async def begun() -> Outcome:
+            try:
+                return await run()
+            except ExecutionFailedError as error:
+                raise too_late() from error
+
+        return await super()._outcome(question, claim_id, begun)
 
 
 class WinnerIsNotCompared(Guard):
     async def _run(self, question: Question, claim_id: bytes, claimed: Granted, run: Run) -> Answered | None:
+        if isinstance(claimed, Poisoned):
+            return await super()._run(question, claim_id, claimed, run)
         outcome = await self._outcome(question, claim_id, run)
         completion = Completion(question.record, claim_id, kept(outcome), self._terms.retention)
         told = await self._until_known("complete", lambda: self._store.complete(completion))
@@ -153,7 +157,7 @@ MUTANTS = (
     Mutant("loser answers", {"make": LoserAnswers}, "G1: an answer is not what the store has"),
     Mutant("unknown is success", {"make": UnknownIsSuccess}, "G1: an answer is not what the store has"),
     Mutant("unknown is run again", {"make": UnknownIsRunAgain}, "G1: an answer is not what the store has"),
-    Mutant("release after a run", {"make": UnknownIsReleased}, "there were"),
+    Mutant("release after a run", {"make": FailureIsReleased}, "there were"),
     Mutant("winner is not compared", {"make": WinnerIsNotCompared}, "G3: a request was given another's answer"),
     Mutant("one claim id", {"make": OneClaimId}, "G1: an answer is not what the store has"),
     Mutant("anybody completes", {"rules": AnybodyCompletes}, "G1: an answer is not what the store has"),

@@ -55,13 +55,15 @@ PATIENCE: Final = 1.0
 """Seconds that a server waits for the store's reply."""
 
 HOUR: Final = 3600.0
-FAULTS_END: Final = 30.0
+FAULTS_END: Final = 40.0
 AT_LAST: Final = FAULTS_END + 2 * HOUR
 """Seconds after which everybody has an answer: a clock that went back an hour keeps the lease of a dead server."""
 
 ATTEMPTS: Final = 3
 SERVERS: Final = 3
 KEY: Final = b"k" * 32
+CROWDS: Final = ((b"a", b"b"), (b"a", b"a", b"b"), (b"a", b"a", b"a", b"b"))
+INCIDENTS: Final = ("kill", "end", "stop", "block", "store", "clock")
 TIMED: Final = (admission, breaker, flights, guard, pipeline, renewal)
 """Modules that look at the time."""
 
@@ -235,7 +237,7 @@ class Model(ServedModel):
             raise too_late()
         world.runs += 1
         run = np.array(world.runs)
-        await asyncio.sleep(world.chance.choice((0.0, 0.01, 0.5, 2 * LEASE)))
+        await asyncio.sleep(world.chance.choice((0.0, 0.1, 1.0, 3 * LEASE)))
         if world.deadly:
             self._server.die(at_once=True)
             await asyncio.sleep(HOUR)
@@ -280,10 +282,15 @@ class Server:
         self.is_dead = False
         self._model = Model(self)
         store = cast("Store", Network(self, lambda: max(self.stopped_until, self.blocked_until)))
-        renewals = Renewals(store, terms.lease, lambda: self.stopped_until > world.loop.time())
-        guard = make(store, renewals, terms, TELEMETRY)
+        self._renewals = Renewals(store, terms.lease, lambda: self.stopped_until > world.loop.time())
+        guard = make(store, self._renewals, terms, TELEMETRY)
         self.pipeline = Pipeline(timeout=10.0, guard=guard)
-        self.spawn(renewals.go_on(cast("Store", Network(self, lambda: self.stopped_until))))
+        self.spawn(self._renewals.go_on(cast("Store", Network(self, lambda: self.stopped_until))))
+
+    @property
+    def at_work(self) -> bool:
+        """Whether it holds a claim."""
+        return bool(self._renewals._held)
 
     def spawn(self, coroutine: Coroutine[Any, Any, R]) -> "asyncio.Task[R]":
         """Run something that ends with this server."""
@@ -324,13 +331,13 @@ class World:
         self.loop = Loop()
         self.loop.set_task_factory(_task)
         self.chance = random.Random(seed)
-        self.weather = Weather(*[self.chance.choice((0.0, 0.0, 0.05, 0.2, 0.4)) for _ in Weather._fields])
+        self.weather = Weather(*[self.chance.choice((0.0, 0.0, 0.05, 0.2, 0.4, 0.7)) for _ in Weather._fields])
         self.deadly = self.happens(0.15)
         self.shelf = Shelf(self.loop, rules)
         self.replies: list[Reply] = []
         self.runs = self.refusals = 0
         self._retention = self.chance.choice((10 * LEASE, 24 * HOUR))
-        self._skews = self.happens(0.2)
+        self._kinds = self.chance.sample(INCIDENTS, self.chance.choice((1, 2, 4)))
         self._seconds_between_incidents = self.chance.choice((0.5, 2.0, 5.0))
         terms = Terms(lease or self._retention, self._retention, fail_open=False, ledger=False)
         self._make = lambda number: Server(self, number, make=make, terms=terms)
@@ -366,7 +373,7 @@ class World:
         for _ in range(SERVERS):
             self._start()
         going_on = asyncio.create_task(self._incidents())
-        clients = [asyncio.create_task(self._come(request)) for request in (b"a", b"a", b"a", b"b")]
+        clients = [asyncio.create_task(self._come(request)) for request in self.chance.choice(CROWDS)]
         _, waiting = await asyncio.wait(clients, timeout=AT_LAST)
         for client in clients:
             if client.done():
@@ -389,13 +396,13 @@ class World:
             if self.loop.time() > FAULTS_END:
                 break
             if self._servers:
-                self._incident(self.chance.choice(self._servers))
+                at_work = [server for server in self._servers if server.at_work]
+                self._incident(self.chance.choice(at_work or self._servers))
         self.weather = Weather()
-        self._skews = False
 
     def _incident(self, server: Server) -> None:
         long = self.chance.choice((LEASE / 2, 2 * LEASE, 12 * LEASE))
-        match self.chance.choice(("kill", "end", "stop", "block", "store", "clock")):
+        match self.chance.choice(self._kinds):
             case "kill":
                 server.die(at_once=True)
             case "end":
@@ -406,13 +413,13 @@ class World:
                 server.blocked_until = self.loop.time() + long
             case "store":
                 self.shelf.down_until = self.loop.time() + LEASE / 2
-            case "clock" if self._skews:
+            case "clock":
                 self.shelf.skew = HOUR - self.shelf.skew
 
     async def _come(self, request: bytes) -> None:
         """Ask until there is an answer, and later again."""
         for _ in range(self.chance.randint(1, 3)):
-            await asyncio.sleep(self.chance.choice((0.0, 0.05, 2.0, 4 * LEASE)))
+            await asyncio.sleep(self.chance.choice((0.0, 0.05, 4 * LEASE, 12 * LEASE)))
             called = self.shelf.epoch
             while (again := await self._ask(request, called)) is not None:
                 await asyncio.sleep(again + self.chance.uniform(0.01, 0.3))
