@@ -49,7 +49,11 @@ unit: setup ## pure tests and golden files
 
 .PHONY: contract
 contract: setup ## the real server process
-	@$(RUN) pytest tests/contract
+	@$(RUN) pytest tests/contract tests/conformance
+
+.PHONY: conformance
+conformance: setup ## what Idempotency-Key promises, asked over HTTP of our own server (URL=… of any)
+	@CONFORMANCE_URL=$(URL) $(RUN) pytest tests/conformance
 
 .PHONY: formal
 formal: setup ## the model of the exactly-once protocol, and that every mutant of it fails
@@ -74,6 +78,10 @@ fuzz: setup ## look for bodies that the decoders neither take nor refuse (SECOND
 soak-drain: setup ## kill servers under load, over HTTP and gRPC (ROUNDS=1000 each)
 	@DRAIN_ROUNDS=$(or $(ROUNDS),1000) $(RUN) pytest -s tests/contract/serving/test_drain.py \
 		tests/contract/serving/test_grpc_drain.py -k no_call_is_lost
+
+.PHONY: soak-once
+soak-once: setup ## faults of servers, stores and networks under keys, and their counts (SECONDS=15 each)
+	@FAULT_SECONDS=$(or $(SECONDS),15) $(RUN) pytest -s tests/contract/idempotency/test_faults.py
 
 .PHONY: bench
 bench: setup ## the server beside its limits, with keys, under overload, and its memory (BENCH=--quick or --full)

@@ -15,7 +15,7 @@ IDEMPOTENCY = {"store": {"type": "Redis", "urlFrom": {"secretKeyRef": {"name": S
 
 # Runs in a pod that serves, which has a Python and reaches the Service as any application would.
 ASK = """
-import hashlib, json, sys, time, urllib.error, urllib.request
+import hashlib, json, sys, time, urllib.request
 url, key, times = sys.argv[1], sys.argv[2], int(sys.argv[3])
 headers = {"Content-Type": "application/json", "Idempotency-Key": f'"{key}"', "Connection": "close"}
 row = [float(number) for number in range(1, 31)]
@@ -32,6 +32,8 @@ while len(answers) < times and time.monotonic() < deadline:
     except OSError:
         failures += 1
         time.sleep(0.2)
+if len(answers) < times:
+    sys.exit(f"{len(answers)} of {times} answers within a minute")
 print(json.dumps({"answers": answers, "failures": failures}))
 """
 
@@ -50,30 +52,38 @@ def give_store(tools: Tools, system: str, namespace: str, name: str) -> None:
 def retry(tools: Tools, namespace: str, name: str) -> None:
     """Ask with one key, kill the pod that answered, ask again and compare."""
     key = str(uuid.uuid4())
+    url = f"http://{name}.{namespace}.svc/v2/models/{name}/infer"
+    callers = serving(tools, namespace, name)
     say(f"  Idempotency-Key: {key}")
-    [first], _ = ask(tools, namespace, name, key, other_than="", times=1)
+    [first] = ask(tools, namespace, callers[0], url, key, times=1)["answers"]
     say(f"  first answer by {first['pod']}: sha256 {first['sha256'][:16]}…")
     kill = ["delete", "pod", first["pod"], "-n", namespace, "--grace-period=0", "--force", "--wait=false"]
     say(f"  kubectl {shlex.join(kill)}")
     kubectl(tools, *kill)
-    answers, failures = ask(tools, namespace, name, key, other_than=first["pod"], times=RETRIES)
+    caller = next(pod for pod in callers if pod != first["pod"])
+    compare(first, **ask(tools, namespace, caller, url, key, times=RETRIES))
+
+
+def serving(tools: Tools, namespace: str, name: str) -> list[str]:
+    """Return the pods that are to stay."""
+    selector = f"onceserve.dev/modeldeployment={name}"
+    pods = json.loads(kubectl(tools, "get", "pods", "-n", namespace, "-l", selector, "-o", "json"))["items"]
+    return [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+
+def ask(tools: Tools, namespace: str, caller: str, url: str, key: str, *, times: int) -> dict[str, Any]:
+    """Return so many `answers`, asked for by a pod, and how many `failures` there were meanwhile."""
+    said = kubectl(tools, "exec", caller, "-n", namespace, "--", "python", "-c", ASK, url, key, str(times))
+    seen: dict[str, Any] = json.loads(said)
+    return seen
+
+
+def compare(first: dict[str, Any], answers: list[dict[str, Any]], failures: int) -> None:
+    """Tell whether retries were answered as the first call was. Raises ClusterError if not."""
     same = sum(answer["sha256"] == first["sha256"] for answer in answers)
-    pods = len({answer["pod"] for answer in answers})
+    pods = len({answer["pod"] for answer in answers} - {first["pod"]})
     replayed = sum(answer["replayed"] for answer in answers)
     say(f"  answers to retries: {len(answers)}, by {pods} other pods; calls that met a dead pod: {failures}")
     say(f"  the same bytes: {same} of {RETRIES}, of them replayed from the store and not run again: {replayed}")
     if same < RETRIES:
         raise ClusterError("not every retry was given the first answer")
-
-
-def ask(
-    tools: Tools, namespace: str, name: str, key: str, *, other_than: str, times: int
-) -> tuple[list[dict[str, Any]], int]:
-    """Return so many answers, asked for by a pod that is not this one, and how many calls failed."""
-    selector = f"onceserve.dev/modeldeployment={name}"
-    pods = kubectl(tools, "get", "pods", "-n", namespace, "-l", selector, "-o", "jsonpath={.items[*].metadata.name}")
-    caller = next(pod for pod in pods.split() if pod != other_than)
-    url = f"http://{name}.{namespace}.svc/v2/models/{name}/infer"
-    said = kubectl(tools, "exec", caller, "-n", namespace, "--", "python", "-c", ASK, url, key, str(times))
-    seen = json.loads(said)
-    return seen["answers"], seen["failures"]

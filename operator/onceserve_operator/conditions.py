@@ -32,7 +32,7 @@ MOUNT_AWAITED = "SecretAwaited"
 COMPLETE = "Complete"
 LOADED = "Loaded"
 LOADING = "Loading"
-STORE_ACCEPTED = "StoreAccepted"
+STORE_NOT_REFUSED = "NotRefused"
 NO_PROBLEM = "NoProblem"
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
@@ -137,10 +137,10 @@ def _store_ready(observed: Observed, spec: ModelDeploymentSpec, step: Step) -> t
     if refused:
         return (Finding(STORE_READY, FALSE, refused.reason, refused.message),)
     if ready := observed.ready_pods(target):
-        return (Finding(STORE_READY, TRUE, STORE_ACCEPTED, f"{ready} pods of {target} run with their store"),)
+        return (Finding(STORE_READY, TRUE, STORE_NOT_REFUSED, f"{ready} pods of {target} run and refused no store"),)
     if spec.replicas == 0:
         return (Finding(STORE_READY, UNKNOWN, SCALED_TO_ZERO, "No pod is wanted"),)
-    return (Finding(STORE_READY, UNKNOWN, STARTING, f"No pod of {target} runs with its store yet"),)
+    return (Finding(STORE_READY, UNKNOWN, STARTING, f"No pod of {target} has started with its store yet"),)
 
 
 def floor(replicas: int, max_unavailable: int | str) -> int:

@@ -1,11 +1,12 @@
 """The whole journey of a request."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from onceserve_serving.batching.batcher import Batcher
-from onceserve_serving.errors import InvalidKeyError
+from onceserve_serving.errors import InProgressError, InvalidKeyError
 from onceserve_serving.idempotency.flights import Flights
 from onceserve_serving.idempotency.guard import Answered, Guard, Question
 from onceserve_serving.idempotency.ledger import LedgerRow
@@ -14,6 +15,10 @@ from onceserve_serving.served import ServedModel
 from onceserve_serving.tensors import Array, InferenceRequest, Signature
 
 T = TypeVar("T")
+
+LOOK: Final = 0.05
+LOOKS: Final = 0.5
+"""Seconds between two looks at a request that runs elsewhere, at first and at most: most runs are short."""
 
 
 class Call(NamedTuple):
@@ -81,7 +86,9 @@ class Pipeline:
         now = time.monotonic()
         model = call.model
         row = LedgerRow(call.tenant, model.name, model.sha256, model.version)
-        question = Question(keyed.record, keyed.fingerprint, row, now + keyed.wait, keyed.refuse)
+        question = Question(keyed.record, keyed.fingerprint, row, keyed.refuse)
+        deadline = now + max(keyed.wait, self.timeout) if call.deadline is None else call.deadline
+        patient_until = min(now + keyed.wait, deadline)
 
         async def answer(place: Place) -> Answered:
             async def run() -> Outcome:
@@ -89,17 +96,35 @@ class Pipeline:
 
             return await guard.answer(question, run)
 
-        answered, joined = await self._flights.join(
-            keyed.record,
-            keyed.fingerprint,
-            now + max(keyed.wait, self.timeout) if call.deadline is None else call.deadline,
-            lambda: self._admitted(call, answer),
-        )
-        return guard.coalesced(answered) if joined else answered
+        while True:
+            try:
+                answered, joined = await self._flights.join(
+                    keyed.record, keyed.fingerprint, deadline, lambda: self._patiently(call, answer, patient_until)
+                )
+            except InProgressError:
+                # Who was joined may have had less patience.
+                if time.monotonic() >= patient_until:
+                    guard.in_progress()
+                    raise
+            else:
+                return guard.coalesced(answered) if joined else answered
 
     async def settled(self) -> None:
         """Return when no request with a key is on its way any more."""
         await self._flights.landed()
+
+    async def _patiently(self, call: Call, then: Callable[[Place], Awaitable[T]], until: float) -> T:
+        """Look again and again while the request runs elsewhere; who waits takes nobody's place here."""
+        pause = LOOK
+        while True:
+            try:
+                return await self._admitted(call, then)
+            except InProgressError as error:
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise
+                await asyncio.sleep(min(left, error.retry_after, pause))
+                pause = min(2 * pause, LOOKS)
 
     async def _admitted(self, call: Call, then: Callable[[Place], Awaitable[T]]) -> T:
         arrived = time.monotonic()

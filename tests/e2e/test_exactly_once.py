@@ -139,3 +139,20 @@ def test_each_key_has_one_answer_whatever_dies(keeping: Served, store: ChartStor
     assert asked["failures"]
     assert attempts > keys
     assert len(asked["versions"]) == 2
+
+
+def test_a_store_that_forgets_is_refused_in_words(keeping: Served, store: ChartStore) -> None:
+    def reason() -> str:
+        return str(keeping.condition("IdempotencyStoreReady").get("reason"))
+
+    assert reason() == "NotRefused"
+    store.redis("config", "set", "maxmemory-policy", "allkeys-lru")
+    try:
+        keeping.patch({"idempotency": {"lease": "6s"}})
+        eventually(lambda: reason() == "StoreRefused", "the store is refused")
+        ready = keeping.condition("Ready")
+        assert "maxmemory-policy is allkeys-lru, which forgets answers; noeviction was expected" in ready["message"]
+        assert keeping.condition("Available")["status"] == "True"
+    finally:
+        store.redis("config", "set", "maxmemory-policy", "noeviction")
+    eventually(lambda: reason() == "NotRefused", "the store is accepted", 90)

@@ -268,7 +268,7 @@ def test_a_store_that_pods_refuse_is_explained_and_the_old_pods_go_on(serving: D
     serving.await_condition("ModelLoaded", "Unknown")
     assert serving.routed_revision() == first
     serving.report_ready(pods)
-    serving.await_condition("IdempotencyStoreReady", "True", "StoreAccepted")
+    serving.await_condition("IdempotencyStoreReady", "True", "NotRefused")
     serving.await_condition("Ready", "True")
 
 

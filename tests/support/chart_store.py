@@ -41,9 +41,12 @@ class ChartStore:
 
     def records(self) -> tuple[int, int, int]:
         """Return how many keys it holds, how many attempts these took, and how many of them have no answer."""
-        asked = self.kubectl("exec", f"{NAME}-0", "--", "redis-cli", "--raw", "eval", SUM_OF_ATTEMPTS, "0")
-        keys, attempts, running = map(int, asked.split())
+        keys, attempts, running = map(int, self.redis("--raw", "eval", SUM_OF_ATTEMPTS, "0").split())
         return keys, attempts, running
+
+    def redis(self, *arguments: str) -> str:
+        """Run redis-cli in its pod."""
+        return self.kubectl("exec", f"{NAME}-0", "--", "redis-cli", *arguments)
 
     def kill(self) -> None:
         """Kill its process; return when it answers again."""
@@ -80,10 +83,10 @@ def enabled(cluster: Cluster, namespace: str, node: str, directory: Path, home: 
     store = ChartStore(cluster, namespace)
     try:
         values = {"store": {"enabled": True, "storage": {"className": CLASS}}}
-        helm("upgrade", "onceserve", CHART, "--reuse-values", "--wait", "--timeout=2m", values=values)
+        helm("upgrade", "onceserve", CHART, "--reset-then-reuse-values", "--wait", "--timeout=2m", values=values)
         yield store
     finally:
-        helm("upgrade", "onceserve", CHART, "--reuse-values", "--wait", values={"store": {"enabled": False}})
+        helm("upgrade", "onceserve", CHART, "--reset-then-reuse-values", "--wait", values={"store": {"enabled": False}})
         store.kubectl("delete", "pvc", f"data-{NAME}-0", "--ignore-not-found")
         store.kubectl("delete", "secret", NAME, "--ignore-not-found")
         cluster.kubectl("delete", "pv", NAME)

@@ -55,9 +55,8 @@ AGAIN: Final = (0.0, 0.05, 0.2, 0.5)
 """Seconds before each try of a call to the store whose outcome is not known."""
 
 STORE_RETRY: Final = 1.0
-LOOK: Final = 0.05
-LOOKS: Final = 0.5
-"""Seconds between two looks at a request that runs elsewhere, at first and at most."""
+SOON: Final = 2.0
+"""Seconds after which to ask for another's answer at the latest: a lease lasts far longer than most runs."""
 
 NOTHING_RAN: Final = (DeadlineExceededError, NotReadyError)
 """Errors of a run that never began: the claim is given back, and the retry begins anew."""
@@ -74,16 +73,11 @@ class Terms:
 
 
 class Question(NamedTuple):
-    """A request with a key.
-
-    `wait_until` is the `time.monotonic()` until which another server's run is waited for; None: not at all.
-    `refuse` makes an outcome of an error.
-    """
+    """A request with a key; `refuse` makes an outcome of an error."""
 
     record: bytes
     fingerprint: Fingerprint
     ledger: LedgerRow
-    wait_until: float | None
     refuse: Callable[[Exception], Outcome]
 
 
@@ -129,13 +123,17 @@ class Guard:
                     self._telemetry.idempotent("mismatch")
                     raise KeyMismatchError
                 case Busy(remaining):
-                    await self._wait(question, remaining)
+                    raise InProgressError(min(remaining, SOON))
                 case New() | Owned() | Takeover() | Poisoned():
                     answered = await self._run(question, claim_id, claimed, run)
                     if answered is not None:
                         return answered
                     # Another has answered, or will: the store says what, by this request's own fingerprint.
                     self._telemetry.idempotent("lost")
+
+    def in_progress(self) -> None:
+        """Note that somebody was told to come again for another's answer."""
+        self._telemetry.idempotent("in_progress")
 
     def coalesced(self, answered: Answered) -> Answered:
         """Return the answer as one who asked meanwhile gets it."""
@@ -232,15 +230,6 @@ class Guard:
             raise AnswerNotKeptError(answer.status, answer.size)
         self._telemetry.idempotent("replayed")
         return Answered(answer, replayed=True)
-
-    async def _wait(self, question: Question, remaining: float) -> None:
-        """Wait a little for a run elsewhere; raises InProgressError when the caller would not wait longer."""
-        left = 0.0 if question.wait_until is None else question.wait_until - time.monotonic()
-        if left <= 0:
-            self._telemetry.idempotent("in_progress")
-            raise InProgressError(remaining)
-        # Most runs are short; one that is not is asked for less often.
-        await asyncio.sleep(min(left, remaining, LOOKS, max(LOOK, (self._terms.lease - remaining) / 4)))
 
 
 def kept(outcome: Outcome) -> Answer:

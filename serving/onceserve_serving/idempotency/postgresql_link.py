@@ -94,6 +94,8 @@ class Database(Link[Session]):
             connection = await asyncpg.connect(self._url, timeout=self.timeout, statement_cache_size=0)
         except (ValueError, asyncpg.ClientConfigurationError):
             raise InvalidSettingsError(f"{self.name}: its URL is not one of PostgreSQL") from None
+        except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
+            raise InvalidSettingsError(f"{self.name}: {error}") from None
         except asyncpg.PostgresError as error:
             raise StoreUnavailableError(f"{self.name}: {error}") from error
         try:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import hiredis
 from redis.asyncio import Connection
 from redis.asyncio.connection import parse_url
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from onceserve_serving.errors import InvalidSettingsError
 from onceserve_serving.idempotency.grouping import Groups
@@ -107,8 +107,10 @@ class Server(Link[Connection]):
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
             self.warnings = await check(partial(_command, connection), self.name, self._replicas)
-        except BaseException:
+        except BaseException as error:
             await connection.disconnect(nowait=True)
+            if isinstance(error, AuthenticationError):
+                raise InvalidSettingsError(f"{self.name}: {error}") from None
             raise
         self._demoted = False
         return connection

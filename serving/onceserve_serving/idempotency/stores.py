@@ -28,7 +28,12 @@ def open_store(url: str) -> Store:
         raise InvalidSettingsError("the store's URL is not a URL; its host or port has a wrong form") from None
     if parts.scheme not in _SCHEMES:
         raise InvalidSettingsError(f"the store's URL begins with none of {', '.join(f'{name}:' for name in _SCHEMES)}")
-    return _SCHEMES[parts.scheme](parts, dict(parse_qsl(parts.query, keep_blank_values=True)))
+    try:
+        return _SCHEMES[parts.scheme](parts, dict(parse_qsl(parts.query, keep_blank_values=True)))
+    except ModuleNotFoundError as error:
+        raise InvalidSettingsError(
+            f"a store {parts.scheme}: needs the Python package {error.name}: install the extra of that store"
+        ) from error
 
 
 def has_ledger(url: str) -> bool:

@@ -5,12 +5,13 @@ later; all the while one kind of fault comes and goes. Then all heals, and every
 """
 
 import asyncio
+import itertools
 import random
 import signal
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -21,7 +22,7 @@ from contract.idempotency.fleet import Fleet, executions
 from contract.serving.process import Server
 from onceserve_serving.idempotency.keys import Keys
 from onceserve_serving.observation import ROUTE
-from support.databases import DatabaseServer
+from support.databases import DatabaseServer, Redis
 from support.history import Answer, Call, Open, Result, Reused, broken, by_key, violations
 from support.proxy import Proxy
 
@@ -45,7 +46,9 @@ class World:
     seed: int
     store: DatabaseServer | None = None
     proxy: Proxy | None = None
-    timeout: float = 3.0
+    replication: Proxy | None = None
+    standby: Redis | None = None
+    patience: float = 3.0
     calls: list[Call] = field(default_factory=list)
     executed: float = 0.0
     faults: int = 0
@@ -77,11 +80,6 @@ class World:
 
 
 Fault: TypeAlias = Callable[[World], Awaitable[None]]
-
-
-async def nothing(world: World) -> None:
-    """Leave all as it is: three revisions answer at once."""
-    await world.pause(0.1, 0.2)
 
 
 async def rollout(world: World) -> None:
@@ -143,11 +141,28 @@ async def connections_break(world: World) -> None:
     world.proxy.cut()
 
 
+async def failover(world: World) -> None:
+    """Cut the store from its standby, kill it some time later, and go on with the standby; once."""
+    assert world.store is not None
+    assert world.proxy is not None
+    assert world.replication is not None
+    assert world.standby is not None
+    await world.pause(0.5, 0.6)
+    if world.proxy.upstream == world.standby.port:
+        return
+    world.replication.replies = False
+    await world.pause(0.8, 1.0)
+    await asyncio.to_thread(world.store.kill)
+    await asyncio.to_thread(world.standby.ask, "REPLICAOF NO ONE")
+    world.proxy.upstream = world.standby.port
+    world.proxy.cut()
+
+
 async def callers_leave(world: World) -> None:
     """Have callers give up after some milliseconds."""
-    world.timeout = 0.02
+    world.patience = 0.02
     await world.pause(0.1, 0.5)
-    world.timeout = 3.0
+    world.patience = 3.0
     await world.pause(0.0, 0.1)
 
 
@@ -170,22 +185,28 @@ async def strike(world: World, fault: Fault, seconds: float) -> None:
 
 async def _caller(world: World, http: httpx.AsyncClient, number: int) -> None:
     numbers = random.Random(f"{world.seed} {number}")
-    count = 0
-    while not world.over:
-        count += 1
-        key, work = f"{world.seed}-{number}-{count}", numbers.choice((0, 0, 500, 3_000))
-        asked = [_until_answered(world, http, numbers, key, work) for _ in range(numbers.choice((1, 1, 2)))]
+
+    def anywhere() -> int:
+        return numbers.randrange(SERVERS)
+
+    for count in itertools.count():
+        key, work = f"{world.seed}-{number}-{count}", numbers.choice((0, 0, 0, 1_000))
+        asked = [_until_answered(world, http, anywhere, key, work) for _ in range(numbers.choice((1, 1, 2)))]
         if not numbers.randrange(10):
-            asked.append(_ask(world, http, numbers.randrange(SERVERS), key, work + 1))
+            asked.append(_until_answered(world, http, anywhere, key, work + 1))
         await asyncio.gather(*asked)
-        await _ask(world, http, numbers.randrange(SERVERS), key, work)
+        await _ask(world, http, anywhere(), key, work)
+        if world.over:
+            return
 
 
 async def _until_answered(
-    world: World, http: httpx.AsyncClient, numbers: random.Random, key: str, work: int
+    world: World, http: httpx.AsyncClient, server: Callable[[], int], key: str, work: int
 ) -> None:
-    while isinstance(await _ask(world, http, numbers.randrange(SERVERS), key, work), Open):
-        await asyncio.sleep(numbers.uniform(0.0, 0.2))
+    while True:
+        if not isinstance(await _ask(world, http, server(), key, work), Open):
+            return
+        await world.pause(0.0, 0.2)
 
 
 async def _audit(world: World, http: httpx.AsyncClient) -> None:
@@ -194,8 +215,7 @@ async def _audit(world: World, http: httpx.AsyncClient) -> None:
 
     async def one(at: int, key: str, work: int) -> None:
         async with slots:
-            while isinstance(await _ask(world, http, at, key, work), Open):
-                await asyncio.sleep(0.1)
+            await _until_answered(world, http, lambda: at, key, work)
 
     asked = {(call.key, int(call.request)) for call in world.calls}
     await asyncio.gather(*(one(at, key, work) for key, work in asked for at in range(SERVERS)))
@@ -203,14 +223,14 @@ async def _audit(world: World, http: httpx.AsyncClient) -> None:
 
 async def _ask(world: World, http: httpx.AsyncClient, at: int, key: str, work: int) -> Result:
     began = time.monotonic()
-    result = await _result(http, world.urls[at] + dice.PATH, key, work, world.timeout)
+    result = await _result(http, world.urls[at] + dice.PATH, key, work, world.patience)
     world.calls.append(Call(key, str(work), began, time.monotonic(), result))
     return result
 
 
-async def _result(http: httpx.AsyncClient, url: str, key: str, work: int, timeout: float) -> Result:
+async def _result(http: httpx.AsyncClient, url: str, key: str, work: int, patience: float) -> Result:
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(patience):
             answer = await http.post(url, json=dice.body(work), headers={dice.KEY: f'"{key}"'}, timeout=None)
     except (httpx.TransportError, TimeoutError):
         return Open.UNHEARD
@@ -224,7 +244,7 @@ async def _result(http: httpx.AsyncClient, url: str, key: str, work: int, timeou
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of a run."""
+    """What came of a run. `open`: calls that were refused for now or not heard; `again`: answers of a later attempt."""
 
     fault: str
     faults: int
@@ -236,12 +256,10 @@ class Report:
     broken: Mapping[str, int]
     words: tuple[str, ...]
 
-    COLUMNS = "fault | faults | keys | calls | refused or unheard | executions | answered by a later attempt"
-
     def __str__(self) -> str:
         counts = (self.faults, self.keys, self.calls, self.open, self.executions, self.again)
         kept = [f"{promise} {self.broken.get(promise, 0)}" for promise in ("divergent", "double", "lost", "another")]
-        return f"{self.fault:18} | " + " | ".join(map(str, counts)) + f" | {', '.join(kept)}"
+        return " | ".join((self.fault, *map(str, counts), ", ".join(kept)))
 
 
 def report(world: World, fault: Fault, ledger: Mapping[str, list[int]] | None) -> Report:
@@ -277,8 +295,6 @@ def ledger_of(rows: str, keys: Mapping[str, object]) -> dict[str, list[int]]:
     return found
 
 
-@asynccontextmanager
-async def behind(server: DatabaseServer) -> AsyncIterator[tuple[Proxy, str]]:
-    """Yield a proxy before a store, and the store's URL through it."""
-    async with Proxy(server.port) as proxy:
-        yield proxy, server.url.replace(f":{server.port}/", f":{proxy.port}/")
+def through(proxy: Proxy, url: str) -> str:
+    """Return the URL of a store as it is seen through the proxy before it."""
+    return url.replace(f":{proxy.upstream}/", f":{proxy.port}/")

@@ -165,9 +165,7 @@ def test_an_answer_too_large_to_keep_is_given_once_and_not_run_again(pair: Fleet
 
 def test_an_error_of_the_model_is_an_answer(pair: Fleet, two: list[httpx.Client]) -> None:
     key, outside = new_key(), row("x", "INT64", [-9])
-    first, *others = [
-        caller.post(f"/v2/models/{LOOKUP}/infer", json=outside, headers={KEY: key}) for caller in two * 2
-    ]
+    first, *others = [caller.post(f"/v2/models/{LOOKUP}/infer", json=outside, headers={KEY: key}) for caller in two * 2]
     assert (first.status_code, first.headers[ATTEMPT]) == (400, "1")
     assert first.json()["type"] == "urn:onceserve:problem:invalid-request"
     for other in others:

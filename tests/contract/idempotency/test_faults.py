@@ -1,39 +1,29 @@
-"""Exactly once under faults, with real processes and real stores: `FAULT_SECONDS=30 make soak-once` looks longer."""
+"""Exactly once under faults, with real processes and real stores: `make soak-once` looks longer."""
 
+import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from contract.idempotency import faults
-from contract.idempotency.faults import Fault, World, behind, by_key, ledger_of, report, strike
+from contract.idempotency.faults import Fault, World, by_key, ledger_of, report, strike, through
 from contract.idempotency.fleet import Fleet
 from contract.serving.zygote import Zygote
 from support.databases import DatabaseServer, Postgresql, Redis
+from support.proxy import Proxy
+from support.waiting import eventually
 
-SECONDS = float(os.environ.get("FAULT_SECONDS", "2.5"))
+SECONDS = float(os.environ.get("FAULT_SECONDS", "1.5"))
 """Seconds of each fault."""
 
 SEED = int(os.environ.get("FAULT_SEED", "1"))
 
-OF_ALL = (faults.nothing, faults.rollout, faults.kill, faults.stand_still, faults.callers_leave)
-OF_STORES = (faults.store_dies,)
-OF_NETWORKS = (faults.store_hangs, faults.replies_vanish, faults.connections_break)
-MATRIX = [
-    *((kind, fault) for kind in (None, Redis, Postgresql) for fault in OF_ALL),
-    *((kind, fault) for kind in (Redis, Postgresql) for fault in (*OF_STORES, *OF_NETWORKS)),
-]
-
-
-async def world_of(stack: AsyncExitStack, zygote: Zygote, home: Path, kind: type[DatabaseServer] | None) -> World:
-    """Return servers at a store of their own, behind a proxy if it is one on the network."""
-    if kind is None:
-        return World(stack.enter_context(Fleet(zygote, home, f"sqlite://{home}/store.db?timeout=0.5")), SEED)
-    server = stack.enter_context(kind())
-    proxy, url = await stack.enter_async_context(behind(server))
-    return World(stack.enter_context(Fleet(zygote, home, f"{url}?timeout=0.5")), SEED, server, proxy)
+TIMEOUT = "?timeout=0.5"
+ANYWHERE = (faults.rollout, faults.kill, faults.stand_still, faults.callers_leave)
+ON_NETWORKS = (*ANYWHERE, faults.store_dies, faults.store_hangs, faults.replies_vanish, faults.connections_break)
 
 
 @pytest.fixture
@@ -42,24 +32,81 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
         yield one
 
 
-@pytest.mark.timeout(2 * SECONDS + 120)
-@pytest.mark.parametrize(
-    ("kind", "fault"), MATRIX, ids=[f"{kind.__name__ if kind else 'Sqlite'}-{fault.__name__}" for kind, fault in MATRIX]
-)
-async def test_each_key_has_one_answer(
-    stack: AsyncExitStack, zygote: Zygote, tmp_path: Path, kind: type[DatabaseServer] | None, fault: Fault
-) -> None:
-    world = await world_of(stack, zygote, tmp_path, kind)
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[Postgresql]:
+    with Postgresql() as server:
+        yield server
+
+
+async def strike_through_proxy(
+    stack: AsyncExitStack, zygote: Zygote, home: Path, fault: Fault, *, server: DatabaseServer, url: str
+) -> World:
+    """Return a world after a fault, in which a proxy is between servers and store."""
+    proxy = await stack.enter_async_context(Proxy(server.port))
+    fleet = stack.enter_context(Fleet(zygote, home, through(proxy, url) + TIMEOUT))
+    world = World(fleet, SEED, server, proxy)
     await strike(world, fault, SECONDS)
-    ledger = None
-    if isinstance(world.store, Postgresql):
-        rows = world.store.execute("SELECT encode(record, 'hex'), attempt FROM onceserve_ledger")
-        ledger = ledger_of(rows, by_key(world.calls))
+    return world
+
+
+def check(store: str, world: World, fault: Fault, ledger: dict[str, list[int]] | None = None) -> None:
     found = report(world, fault, ledger)
-    print(f"\n{kind.__name__ if kind else 'Sqlite':10} | {found}")
+    print(f"\n{store} | {found}")
     assert not found.broken, found.words
-    assert found.keys > CALLERS_AT_LEAST
+    assert found.keys >= faults.CALLERS
 
 
-CALLERS_AT_LEAST = faults.CALLERS
-"""Keys that a run has at least: each caller comes to its second."""
+pytestmark = pytest.mark.timeout(2 * SECONDS + 120)
+
+
+@pytest.mark.parametrize("fault", ANYWHERE, ids=lambda fault: fault.__name__)
+async def test_each_key_has_one_answer_with_sqlite(
+    stack: AsyncExitStack, zygote: Zygote, tmp_path: Path, fault: Fault
+) -> None:
+    world = World(stack.enter_context(Fleet(zygote, tmp_path, f"sqlite://{tmp_path}/store.db{TIMEOUT}")), SEED)
+    await strike(world, fault, SECONDS)
+    check("SQLite", world, fault)
+
+
+@pytest.mark.parametrize("fault", ON_NETWORKS, ids=lambda fault: fault.__name__)
+async def test_each_key_has_one_answer_with_redis(
+    stack: AsyncExitStack, zygote: Zygote, tmp_path: Path, fault: Fault
+) -> None:
+    server = stack.enter_context(Redis())
+    world = await strike_through_proxy(stack, zygote, tmp_path, fault, server=server, url=server.url)
+    check("Redis", world, fault)
+
+
+@pytest.mark.parametrize("fault", ON_NETWORKS, ids=lambda fault: fault.__name__)
+async def test_each_key_has_one_answer_and_one_row_with_postgresql(
+    stack: AsyncExitStack, zygote: Zygote, tmp_path: Path, postgresql: Postgresql, fault: Fault
+) -> None:
+    name = fault.__name__
+    url = postgresql.database(name)
+    world = await strike_through_proxy(stack, zygote, tmp_path, fault, server=postgresql, url=url)
+    rows = postgresql.execute("SELECT encode(record, 'hex'), attempt FROM onceserve_ledger", database=name)
+    check("PostgreSQL", world, fault, ledger_of(rows, by_key(world.calls)))
+
+
+async def failing_over(stack: AsyncExitStack, zygote: Zygote, home: Path, options: str) -> World:
+    """Return servers at a Redis that has a standby, which has one itself."""
+    primary = stack.enter_context(Redis())
+    replication = await stack.enter_async_context(Proxy(primary.port))
+    standby = stack.enter_context(Redis("--replicaof", "127.0.0.1", str(replication.port)))
+    third = stack.enter_context(Redis("--replicaof", "127.0.0.1", str(standby.port)))
+    await asyncio.to_thread(eventually, lambda: standby.is_following and third.is_following, "they follow")
+    proxy = await stack.enter_async_context(Proxy(primary.port))
+    fleet = stack.enter_context(Fleet(zygote, home, through(proxy, primary.url) + TIMEOUT + options))
+    return World(fleet, SEED, primary, proxy, replication, standby)
+
+
+@pytest.mark.parametrize(("options", "keeps"), [("&replicas=1", True), ("", False)], ids=["waits", "does not wait"])
+async def test_a_failover_of_redis_forgets_nothing_that_a_replica_had_to_acknowledge(
+    stack: AsyncExitStack, zygote: Zygote, tmp_path: Path, options: str, keeps: bool
+) -> None:
+    """Without that the tail is forgotten, which also shows that what is broken is seen."""
+    world = await failing_over(stack, zygote, tmp_path, options)
+    await strike(world, faults.failover, SECONDS)
+    found = report(world, faults.failover, None)
+    print(f"\nRedis{options} | {found}")
+    assert (not found.broken) == keeps, found.words

@@ -190,16 +190,20 @@ def test_a_request_that_outlasts_many_leases_is_run_once(fleet: Fleet, pool: Thr
     assert executions(other) == 0
 
 
+def dies_of(key: str, server: Server, pool: ThreadPoolExecutor) -> None:
+    """Kill a server when it runs a request."""
+    with callers(server) as [caller]:
+        asked = pool.submit(ask, caller, key, FOREVER, Prefer="wait=20")
+        until(lambda: begun(server) == 1, "it runs")
+        server.signal(signal.SIGKILL)
+        with pytest.raises(httpx.HTTPError):
+            asked.result()
+
+
 def test_what_ends_each_server_that_runs_it_is_not_run_for_ever(file_fleet: Fleet, pool: ThreadPoolExecutor) -> None:
     key = new_key()
     for _ in range(3):
-        server = file_fleet.start(*SHORT_LEASE)
-        with callers(server) as [caller]:
-            asked = pool.submit(ask, caller, key, FOREVER, Prefer="wait=20")
-            until(lambda: begun(server) == 1, "it runs")
-            server.signal(signal.SIGKILL)
-            with pytest.raises(httpx.HTTPError):
-                asked.result()
+        dies_of(key, file_fleet.start(*SHORT_LEASE), pool)
     with callers(file_fleet.start(*SHORT_LEASE)) as [caller]:
         poisoned = ask(caller, key, FOREVER, Prefer="wait=20")
         again = ask(caller, key, FOREVER)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import median
 
 import httpx
 import pytest
@@ -51,6 +52,13 @@ def refused(answer: httpx.Response) -> bool:
     return int(answer.headers["retry-after"]) >= 1
 
 
+def seconds_of_refusal(caller: httpx.Client) -> float:
+    """Return how long it takes to be refused."""
+    began = time.monotonic()
+    assert refused(ask(caller, new_key()))
+    return time.monotonic() - began
+
+
 def recovers(caller: httpx.Client, key: str, work: int = 0) -> httpx.Response:
     """Return the answer that comes once the store is back."""
 
@@ -67,9 +75,8 @@ def test_a_dead_store_costs_only_requests_with_a_key(database: DatabaseServer, s
         first = ask(caller, key)
         database.kill()
         assert all(refused(ask(caller, new_key())) for _ in range(5))
-        began = time.monotonic()
-        assert all(refused(ask(caller, one)) for one in (key, new_key(), new_key()))
-        assert time.monotonic() - began < 3 * FAST
+        assert refused(ask(caller, key))
+        assert median(seconds_of_refusal(caller) for _ in range(3)) < FAST
         assert caller.post(PATH, json=body()).status_code == 200
         assert caller.get("/v2/health/ready").status_code == 200
         database.start()
@@ -88,9 +95,8 @@ def test_a_store_that_hangs_holds_nobody_for_long(database: DatabaseServer, serv
         assert time.monotonic() - began < TIMEOUT
         assert all(refused(one.result()) for one in asked)
         assert time.monotonic() - began < 20 * TIMEOUT
-        began = time.monotonic()
-        assert refused(ask(caller, new_key()))
-        assert time.monotonic() - began < FAST
+        # One in a second is let through, to see whether the store is back.
+        assert median(seconds_of_refusal(caller) for _ in range(3)) < FAST
         database.resume()
         assert recovers(caller, new_key()).status_code == 200
 

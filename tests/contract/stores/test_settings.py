@@ -79,7 +79,7 @@ async def test_a_redis_waits_for_its_replicas_where_asked_to() -> None:
 async def test_a_password_is_used_and_never_shown() -> None:
     with Redis("--requirepass", "correct horse") as server:
         assert await opened(f"redis://:correct%20horse@127.0.0.1:{server.port}") == []
-        with pytest.raises(StoreUnavailableError) as refused:
+        with pytest.raises(InvalidSettingsError) as refused:
             await opened(f"redis://:wrong-secret@127.0.0.1:{server.port}")
     assert "wrong-secret" not in str(refused.value)
     assert "invalid username-password pair" in str(refused.value)
@@ -120,8 +120,8 @@ async def test_a_postgresql_that_takes_no_writes_is_refused(cluster: Postgresql,
         await opened(postgresql.replace("onceserve@", "reader@"))
 
 
-async def test_a_postgresql_without_the_database_is_unavailable(cluster: Postgresql) -> None:
-    with pytest.raises(StoreUnavailableError, match='database "nowhere" does not exist'):
+async def test_a_postgresql_without_the_database_is_refused(cluster: Postgresql) -> None:
+    with pytest.raises(InvalidSettingsError, match='database "nowhere" does not exist'):
         await opened(cluster.url_of("nowhere"))
 
 

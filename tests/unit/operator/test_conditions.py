@@ -111,8 +111,8 @@ def test_a_store_is_ready_once_a_pod_runs_with_it() -> None:
     world.pods(revision, ready=3)
     world.reconcile()
     found = world.condition("IdempotencyStoreReady")
-    assert (found["status"], found["reason"]) == ("True", "StoreAccepted")
-    assert found["message"] == f"3 pods of {revision} run with their store"
+    assert (found["status"], found["reason"]) == ("True", "NotRefused")
+    assert found["message"] == f"3 pods of {revision} run and refused no store"
 
 
 def test_a_store_that_pods_refuse_is_told_and_is_no_fault_of_the_model() -> None:

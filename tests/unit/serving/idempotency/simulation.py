@@ -7,10 +7,9 @@ seed, so that a world can be run again.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar, cast
 from unittest.mock import patch
 
@@ -46,6 +45,7 @@ from onceserve_serving.served import ServedModel
 from onceserve_serving.telemetry import Telemetry
 from onceserve_serving.tensors import InferenceRequest, Signature
 from unit.serving.idempotency import virtual
+from unit.serving.idempotency.history import Reply, Row, judge
 from unit.serving.idempotency.virtual import Loop
 
 R = TypeVar("R")
@@ -62,7 +62,7 @@ AT_LAST: Final = FAULTS_END + 2 * HOUR
 ATTEMPTS: Final = 3
 SERVERS: Final = 3
 KEY: Final = b"k" * 32
-CROWDS: Final = ((b"a", b"b"), (b"a", b"a", b"b"), (b"a", b"a", b"a", b"b"))
+CROWDS: Final = ((b"a", b"b"), (b"a", b"b"), (b"a", b"a", b"a", b"b"))
 INCIDENTS: Final = ("kill", "end", "stop", "block", "store", "clock")
 TIMED: Final = (admission, breaker, flights, guard, pipeline, renewal)
 """Modules that look at the time."""
@@ -87,22 +87,6 @@ class Weather(NamedTuple):
     left: float = 0.0
 
 
-class Row(NamedTuple):
-    """A completion, within the so-many-th retention of the key."""
-
-    epoch: int
-    body: bytes
-
-
-class Reply(NamedTuple):
-    """What a client was told for good, None for 422, and the epochs at its call and at its return."""
-
-    request: bytes
-    body: bytes | None
-    called: int
-    returned: int
-
-
 class Rules:
     """What a store does; mutants do it otherwise."""
 
@@ -112,7 +96,7 @@ class Rules:
     renew = staticmethod(transitions.renew)
 
     @staticmethod
-    def now(true: int, server: int) -> int:
+    def now(true: int, _server: int) -> int:
         return true
 
 
@@ -185,10 +169,10 @@ class Network:
     async def complete(self, asked: Completion) -> Completed:
         return await self._ask(lambda: self._world.shelf.complete(self._server.number, asked))
 
-    async def release(self, record: bytes, claim_id: bytes) -> bool:
+    async def release(self, _record: bytes, claim_id: bytes) -> bool:
         return await self._ask(lambda: self._world.shelf.release(self._server.number, claim_id))
 
-    async def renew(self, record: bytes, claim_id: bytes, lease: float) -> bool:
+    async def renew(self, _record: bytes, claim_id: bytes, lease: float) -> bool:
         return await self._ask(lambda: self._world.shelf.renew(self._server.number, claim_id, lease))
 
     async def _ask(self, step: Callable[[], R]) -> R:
@@ -215,7 +199,7 @@ class Network:
             self._world.loop.call_later(self._world.delay(), reply.set_result, told)
 
     async def _stand(self) -> None:
-        while (left := self._stands() - self._world.loop.time()) > 0:
+        while (left := self._stands() - self._world.loop.time()) > 0:  # noqa: ASYNC110  it may be stopped again meanwhile
             await asyncio.sleep(left)
 
 
@@ -230,14 +214,14 @@ class Model(ServedModel):
     def journey(self) -> tuple[Signature, Admission, Batcher]:
         return Signature({}, {}), self._door, cast("Batcher", self)
 
-    async def run(self, inputs: object, outputs: object, arrived: float, deadline: float) -> list[Any]:
+    async def run(self, _inputs: object, _outputs: object, _arrived: float, deadline: float) -> list[Any]:
         world = self._server.world
         await asyncio.sleep(world.chance.choice((0.0, 0.01, 0.2)))
         if world.loop.time() >= deadline or world.happens(world.weather.unstarted):
             raise too_late()
         world.runs += 1
         run = np.array(world.runs)
-        await asyncio.sleep(world.chance.choice((0.0, 0.1, 1.0, 3 * LEASE)))
+        await asyncio.sleep(world.chance.choice((0.0, 0.3, 3 * LEASE)))
         if world.deadly:
             self._server.die(at_once=True)
             await asyncio.sleep(HOUR)
@@ -327,6 +311,7 @@ class World:
         make: type[Guard] = Guard,
         rules: type[Rules] = Rules,
         lease: float = LEASE,
+        incidents: Sequence[str] = INCIDENTS,
     ) -> None:
         self.loop = Loop()
         self.loop.set_task_factory(_task)
@@ -336,12 +321,12 @@ class World:
         self.shelf = Shelf(self.loop, rules)
         self.replies: list[Reply] = []
         self.runs = self.refusals = 0
-        self._retention = self.chance.choice((10 * LEASE, 24 * HOUR))
-        self._kinds = self.chance.sample(INCIDENTS, self.chance.choice((1, 2, 4)))
+        self._retention = self.chance.choice((10 * LEASE, 10 * LEASE, 24 * HOUR))
+        self._kinds = self.chance.sample(incidents, min(self.chance.choice((1, 2, 4)), len(incidents)))
         self._seconds_between_incidents = self.chance.choice((0.5, 2.0, 5.0))
         terms = Terms(lease or self._retention, self._retention, fail_open=False, ledger=False)
         self._make = lambda number: Server(self, number, make=make, terms=terms)
-        self._lives = SERVERS
+        self.lives = SERVERS
         self._servers: list[Server] = []
 
     @property
@@ -355,7 +340,7 @@ class World:
     def delay(self) -> float:
         """Return the seconds that a message is under way: some arrive when nobody waits for them any more."""
         if self.happens(self.weather.late):
-            return self.chance.choice((0.3, PATIENCE + 0.1, 2 * LEASE, 12 * LEASE))
+            return self.chance.choice((0.3, PATIENCE + 0.1, 2 * LEASE, 20 * LEASE))
         return self.chance.uniform(0.001, 0.02)
 
     def replace(self, server: Server) -> None:
@@ -379,7 +364,7 @@ class World:
             if client.done():
                 client.result()
         if waiting:
-            self.shelf.violations.append(f"{len(waiting)} clients have no answer")
+            self.shelf.violations.append(f"no answer for {len(waiting)} clients")
         await going_on
         try:
             await asyncio.wait_for(asyncio.gather(*(server.pipeline.settled() for server in self._servers)), HOUR)
@@ -387,8 +372,8 @@ class World:
             self.shelf.violations.append("what was asked never ends")
 
     def _start(self) -> None:
-        self._lives += 1
-        self._servers.append(self._make(self._lives))
+        self.lives += 1
+        self._servers.append(self._make(self.lives))
 
     async def _incidents(self) -> None:
         while True:
@@ -401,7 +386,7 @@ class World:
         self.weather = Weather()
 
     def _incident(self, server: Server) -> None:
-        long = self.chance.choice((LEASE / 2, 2 * LEASE, 12 * LEASE))
+        long = self.chance.choice((2 * LEASE, 20 * LEASE))
         match self.chance.choice(self._kinds):
             case "kill":
                 server.die(at_once=True)
@@ -420,9 +405,10 @@ class World:
         """Ask until there is an answer, and later again."""
         for _ in range(self.chance.randint(1, 3)):
             await asyncio.sleep(self.chance.choice((0.0, 0.05, 4 * LEASE, 12 * LEASE)))
-            called = self.shelf.epoch
+            called, patience = self.shelf.epoch, 1.0
             while (again := await self._ask(request, called)) is not None:
-                await asyncio.sleep(again + self.chance.uniform(0.01, 0.3))
+                await asyncio.sleep(again * patience + self.chance.uniform(0.01, 0.3))
+                patience = min(1.5 * patience, 200.0)
 
     async def _ask(self, request: bytes, called: int) -> float | None:
         """Ask one server; return the seconds after which to ask again, None if that was the last word."""
@@ -458,28 +444,6 @@ class World:
     def _bound(self) -> Iterator[str]:
         if self.runs > (most := ATTEMPTS * (self.shelf.epoch + 1)):
             yield f"there were {self.runs} runs where {most} are the most"
-
-
-def judge(replies: list[Reply], rows: list[Row]) -> Iterator[str]:
-    """Tell which promises a history breaks."""
-    epochs = {row.body: row.epoch for row in rows}
-    for epoch in range(max((row.epoch for row in rows), default=0) + 1):
-        within = [row for row in rows if row.epoch == epoch]
-        if len(within) > 1:
-            yield f"G2: there are {len(within)} completions: {within}"
-        told = {reply.body for reply in replies if reply.body is not None and epochs.get(reply.body) == epoch}
-        refused = {reply.request for reply in replies if reply.body is None and reply.called == reply.returned == epoch}
-        if len(told) > 1:
-            yield f"G1: there are {len(told)} answers: {told}"
-        if {body[:1] for body in told} & refused:
-            yield f"G3: a request was answered and refused: {refused}"
-    for reply in replies:
-        if reply.body is None:
-            continue
-        if reply.body not in epochs:
-            yield f"G1: an answer is not what the store has: {reply}"
-        if not reply.body.startswith(reply.request + b" "):
-            yield f"G3: a request was given another's answer: {reply}"
 
 
 @contextmanager

@@ -1,3 +1,4 @@
+import itertools
 import re
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def test_it_hides_what_was_asked_from_who_does_not_have_the_secret() -> None:
 def test_while_secrets_are_rotated_nobody_is_taken_for_another() -> None:
     """First all have (old, new) or (new, old), then new alone: each step meets the one before it, both ways."""
     steps = [Fingerprinter(secrets) for secrets in ((OLD,), (OLD, NEW), (NEW, OLD), (NEW,))]
-    for here, there in zip(steps, steps[1:], strict=False):
+    for here, there in itertools.pairwise(steps):
         for one, other in ((here, there), (there, here)):
             assert one.of(b"head", b"body").is_of(other.of(b"head", b"body"))
             assert not one.of(b"head", b"body").is_of(other.of(b"head", b"else"))

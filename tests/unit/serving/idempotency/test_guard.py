@@ -1,8 +1,7 @@
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 
@@ -35,6 +34,8 @@ from onceserve_serving.idempotency.store import (
 )
 from onceserve_serving.telemetry import Telemetry
 
+R = TypeVar("R")
+
 RECORD = b"r" * 32
 FINGERPRINT, ANOTHER = Fingerprint(b"1" * 40), Fingerprint(b"1" * 8 + b"2" * 32)
 ROW = LedgerRow("tenant", "m", "sha", "1")
@@ -60,7 +61,7 @@ class Line:
     async def release(self, record: bytes, claim_id: bytes) -> bool:
         return await self._call("release", claim_id, lambda: self.store.release(record, claim_id))
 
-    async def _call(self, operation: str, asked: object, call: Callable[[], Awaitable[Any]]) -> Any:
+    async def _call(self, operation: str, asked: object, call: Callable[[], Awaitable[R]]) -> R:
         self.calls.append((operation, asked))
         plan = self._plans.get(operation)
         match plan.pop(0) if plan else "answered":
@@ -95,8 +96,8 @@ def refuse(error: Exception) -> Outcome:
     return Outcome(500, (), f"{type(error).__name__}: {error}".encode())
 
 
-def asks(fingerprint: Fingerprint = FINGERPRINT, wait: float = 0.0) -> Question:
-    return Question(RECORD, fingerprint, ROW, time.monotonic() + wait, refuse)
+def asks(fingerprint: Fingerprint = FINGERPRINT) -> Question:
+    return Question(RECORD, fingerprint, ROW, refuse)
 
 
 def guard_of(
@@ -110,7 +111,7 @@ async def begun(guard: Guard, runs: Runs, question: Question | None = None) -> "
     """Return an answer on its way, whose run has begun."""
     task = asyncio.create_task(guard.answer(question or asks(), runs))
     before = runs.count
-    while runs.count == before:
+    while runs.count == before:  # noqa: ASYNC110
         await asyncio.sleep(0)
     return task
 
@@ -145,38 +146,14 @@ async def test_another_request_is_refused_and_not_run() -> None:
     assert runs.count == 0
 
 
-async def test_who_would_not_wait_is_told_when_to_come_again() -> None:
+async def test_who_meets_another_s_run_is_told_when_to_come_again() -> None:
     store, runs = MemoryStore(), Runs()
     running = await begun(guard_of(store), Runs(seconds=0.01))
     with pytest.raises(InProgressError) as told:
         await guard_of(store).answer(asks(), runs)
-    assert 0 < told.value.retry_after <= LEASE
+    assert told.value.retry_after == guard.SOON
     await running
     assert runs.count == 0
-
-
-async def test_who_waits_has_the_other_server_s_answer() -> None:
-    store, runs = MemoryStore(), Runs()
-    running = await begun(guard_of(store), Runs(seconds=0.01))
-    waited = await guard_of(store).answer(asks(wait=5), runs)
-    assert waited == (await running)._replace(replayed=True)
-    assert runs.count == 0
-
-
-async def test_nobody_waits_longer_than_asked() -> None:
-    store = MemoryStore()
-    running = await begun(guard_of(store), Runs(seconds=0.2))
-    with pytest.raises(InProgressError):
-        await guard_of(store).answer(asks(wait=0.02), Runs())
-    assert not running.done()
-    await running
-
-
-async def test_who_waits_takes_over_from_the_dead() -> None:
-    store, runs = MemoryStore(), Runs()
-    await crash(guard_of(store, lease=SHORT), runs)
-    answered = await guard_of(store).answer(asks(wait=5), runs)
-    assert (answered.outcome.body, answered.attempt, answered.replayed) == (b"run 2", 2, False)
 
 
 async def test_the_model_s_error_is_an_answer() -> None:
@@ -287,12 +264,13 @@ async def test_who_comes_so_late_that_another_request_has_the_key_is_refused() -
         await late
 
 
-async def test_who_lost_its_claim_and_nobody_answered_runs_again() -> None:
-    store = MemoryStore()
-    late = await begun(guard_of(store), runs := Runs(seconds=0.02))
-    store._records.clear()
+async def test_who_lost_its_claim_and_nobody_answered_runs_again_under_another_id() -> None:
+    line = Line(MemoryStore())
+    late = await begun(guard_of(line), runs := Runs(seconds=0.02))
+    line.store._records.clear()
     assert (await late).outcome.body == b"run 2"
     assert runs.count == 2
+    assert len({asked.claim_id for _, asked in line.calls}) == 2
 
 
 async def test_what_kills_its_servers_is_run_so_often_and_no_more() -> None:
@@ -335,7 +313,7 @@ async def test_a_large_answer_is_given_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert (await guard_of(store).answer(asks(), lambda: _answered(b"12345"))).outcome.body == b"12345"
     store._records.clear()
     assert (await guard_of(store).answer(asks(), lambda: _answered(b"123456"))).outcome.body == b"123456"
-    with pytest.raises(AnswerNotKeptError, match="was answered with status 200 and 6 bytes.*it is not run again"):
+    with pytest.raises(AnswerNotKeptError, match=r"was answered with status 200 and 6 bytes.*it is not run again"):
         await guard_of(store).answer(asks(), runs)
     assert runs.count == 0
 

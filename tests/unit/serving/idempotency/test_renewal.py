@@ -110,12 +110,13 @@ class Slow(MemoryStore):
     async def renew(self, record: bytes, claim_id: bytes, lease: float) -> bool:
         self.asked.set()
         await self.free.wait()
-        return True
+        return await super().renew(record, claim_id, lease)
 
 
 async def test_a_late_reply_brings_back_nothing_that_has_ended() -> None:
     store = Slow()
     renewal = Renewal(store, lease=0.0)
+    await store.claim(claim(ID))
     with renewal.holding(RECORD, ID):
         renewing = asyncio.create_task(renewal._renew_due(store))
         await store.asked.wait()

@@ -54,3 +54,12 @@ def test_only_postgresql_has_a_ledger(url: str) -> None:
 def test_the_library_of_a_store_is_imported_for_it_alone(url: str, library: str) -> None:
     shown = subprocess.run([sys.executable, "-c", SHOW, url, *LIBRARIES], check=True, capture_output=True, text=True)
     assert shown.stdout.strip() == library
+
+
+@pytest.mark.parametrize(("url", "package"), [("redis://h", "redis"), ("postgresql://h/d", "asyncpg")])
+def test_a_store_whose_library_is_missing_says_so(monkeypatch: pytest.MonkeyPatch, url: str, package: str) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == package or ".idempotency." in name]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InvalidSettingsError, match=f"needs the Python package {package}"):
+        open_store(url)
