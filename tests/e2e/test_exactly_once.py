@@ -44,7 +44,7 @@ def store(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def keeping(served: Served, store: ChartStore) -> Served:
     """The example, which requires keys; a run takes a while, so that a kill meets some."""
     served.kubectl("create", "secret", "generic", "store", f"--from-literal=url={store.url}")
-    served.patch({"idempotency": IDEMPOTENCY, "batching": {"maxDelay": "100ms"}})
+    served.patch({"idempotency": IDEMPOTENCY, "batching": {"maxDelay": "300ms"}})
     served.wait_complete()
     eventually(lambda: len(served.pods()) == 3, "the pods without a store are gone", 60)
     return served

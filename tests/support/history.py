@@ -1,7 +1,7 @@
 """What callers saw of a service that promises one answer for each key, and where it broke its word; pure.
 
-The first final answer that anybody got fixes the answer of its key. A call that was refused for now, cut off or given up
-says nothing of it.
+The first final answer that anybody got fixes the answer of its key. A call that was refused for now, cut off or given
+up says nothing of it.
 """
 
 from collections import Counter, defaultdict

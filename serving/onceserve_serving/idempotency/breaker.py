@@ -35,5 +35,6 @@ class Breaker:
     def failed(self) -> None:
         """Note that it has not."""
         self._failures += 1
-        if self._failures == FAILURES:
+        # From the end of the call: a store that hangs takes longer than the pause to fail.
+        if self._failures >= FAILURES:
             self._again_at = time.monotonic() + PAUSE

@@ -45,11 +45,11 @@ def new_key() -> str:
     return uuid.uuid4().hex
 
 
-def ask(caller: httpx.Client, key: str, work: int = 0, **headers: str) -> httpx.Response:
+def ask(caller: httpx.Client, key: str, work: int = 0, /, **headers: str) -> httpx.Response:
     """Send a request with a key."""
     return caller.post(PATH, json=body(work), headers={KEY: f'"{key}"', **headers})
 
 
 def is_replay(answer: httpx.Response) -> bool:
     """Tell whether an answer says that it was given before."""
-    return answer.headers.get(REPLAYED) == "true"
+    return bool(answer.headers.get(REPLAYED) == "true")

@@ -30,7 +30,10 @@ SERVERS: Final = 3
 CALLERS: Final = 8
 LEASE: Final = 1.0
 SCOPE: Final = "faults"
-PATIENCE: Final = 60.0
+PATIENT: Final = 3.0
+"""Seconds that callers wait for an answer."""
+
+AT_LAST: Final = 60.0
 """Seconds for all to be answered when the faults are over."""
 
 OPTIONS: Final = ("--idempotency-lease", str(LEASE), "--idempotency-scope", SCOPE, "--timeout", "5")
@@ -48,7 +51,7 @@ class World:
     proxy: Proxy | None = None
     replication: Proxy | None = None
     standby: Redis | None = None
-    patience: float = 3.0
+    patience: float = PATIENT
     calls: list[Call] = field(default_factory=list)
     executed: float = 0.0
     faults: int = 0
@@ -95,14 +98,16 @@ async def kill(world: World) -> None:
 
 
 async def stand_still(world: World) -> None:
-    """Stop a server for twice the lease."""
+    """Stop a server for twice the lease; its callers ask elsewhere meanwhile."""
     server = world.random.choice(world.serving)
+    await world.pause(0.1, 0.5)
     server.signal(signal.SIGSTOP)
+    world.patience = LEASE / 2
     try:
         await asyncio.sleep(2 * LEASE)
     finally:
         server.signal(signal.SIGCONT)
-    await world.pause(0.0, 0.3)
+    world.patience = PATIENT
 
 
 async def store_dies(world: World) -> None:
@@ -162,7 +167,7 @@ async def callers_leave(world: World) -> None:
     """Have callers give up after some milliseconds."""
     world.patience = 0.02
     await world.pause(0.1, 0.5)
-    world.patience = 3.0
+    world.patience = PATIENT
     await world.pause(0.0, 0.1)
 
 
@@ -176,7 +181,7 @@ async def strike(world: World, fault: Fault, seconds: float) -> None:
             await fault(world)
             world.faults += 1
         world.over = True
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(AT_LAST):
             await asking
             await _audit(world, http)
     for server in world.serving:
@@ -190,7 +195,7 @@ async def _caller(world: World, http: httpx.AsyncClient, number: int) -> None:
         return numbers.randrange(SERVERS)
 
     for count in itertools.count():
-        key, work = f"{world.seed}-{number}-{count}", numbers.choice((0, 0, 0, 1_000))
+        key, work = f"{world.seed}-{number}-{count}", numbers.choice((0, 0, 1_000))
         asked = [_until_answered(world, http, anywhere, key, work) for _ in range(numbers.choice((1, 1, 2)))]
         if not numbers.randrange(10):
             asked.append(_until_answered(world, http, anywhere, key, work + 1))

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from contract.idempotency import faults
-from contract.idempotency.faults import Fault, World, by_key, ledger_of, report, strike, through
+from contract.idempotency.faults import Fault, World, ledger_of, report, strike, through
 from contract.idempotency.fleet import Fleet
 from contract.serving.zygote import Zygote
 from support.databases import DatabaseServer, Postgresql, Redis
+from support.history import by_key
 from support.proxy import Proxy
 from support.waiting import eventually
 
@@ -22,6 +23,9 @@ SECONDS = float(os.environ.get("FAULT_SECONDS", "1.5"))
 SEED = int(os.environ.get("FAULT_SEED", "1"))
 
 TIMEOUT = "?timeout=0.5"
+AT_ONCE = ("--repl-diskless-sync-delay", "0")
+"""Redis waits some seconds for further replicas before it feeds the first."""
+
 ANYWHERE = (faults.rollout, faults.kill, faults.stand_still, faults.callers_leave)
 ON_NETWORKS = (*ANYWHERE, faults.store_dies, faults.store_hangs, faults.replies_vanish, faults.connections_break)
 
@@ -90,9 +94,9 @@ async def test_each_key_has_one_answer_and_one_row_with_postgresql(
 
 async def failing_over(stack: AsyncExitStack, zygote: Zygote, home: Path, options: str) -> World:
     """Return servers at a Redis that has a standby, which has one itself."""
-    primary = stack.enter_context(Redis())
+    primary = stack.enter_context(Redis(*AT_ONCE))
     replication = await stack.enter_async_context(Proxy(primary.port))
-    standby = stack.enter_context(Redis("--replicaof", "127.0.0.1", str(replication.port)))
+    standby = stack.enter_context(Redis(*AT_ONCE, "--replicaof", "127.0.0.1", str(replication.port)))
     third = stack.enter_context(Redis("--replicaof", "127.0.0.1", str(standby.port)))
     await asyncio.to_thread(eventually, lambda: standby.is_following and third.is_following, "they follow")
     proxy = await stack.enter_async_context(Proxy(primary.port))

@@ -12,6 +12,9 @@ from onceserve_serving.engine import ort
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "breast-cancer"
 
+# It trains models.
+pytestmark = pytest.mark.timeout(120)
+
 
 @pytest.fixture(scope="module")
 def train() -> ModuleType:
@@ -23,11 +26,12 @@ def train() -> ModuleType:
     return module
 
 
-@pytest.fixture
-def trained(train: ModuleType, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def trained(train: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
     for variant in train.VARIANTS:
-        train.train(variant, tmp_path)
-    return tmp_path
+        train.train(variant, folder)
+    return folder
 
 
 def answers(path: Path, rows: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:

@@ -325,8 +325,8 @@ class World:
         self._kinds = self.chance.sample(incidents, min(self.chance.choice((1, 2, 4)), len(incidents)))
         self._seconds_between_incidents = self.chance.choice((0.5, 2.0, 5.0))
         terms = Terms(lease or self._retention, self._retention, fail_open=False, ledger=False)
-        self._make = lambda number: Server(self, number, make=make, terms=terms)
-        self.lives = SERVERS
+        self._make: Callable[[int], Server] = lambda number: Server(self, number, make=make, terms=terms)
+        self.lives = 0
         self._servers: list[Server] = []
 
     @property
