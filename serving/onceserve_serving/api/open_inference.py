@@ -182,10 +182,11 @@ class Exchange:
     def _keyed(self, key: bytes, body: Buffer) -> Keyed:
         head, taken = self._head, self._endpoint.edge.keys
         route = VERSION_ROUTE if target(self._seen.path)[1] else ROUTE
-        said = [head.headers.get(name, b"").lower() for name in (b"content-type", HEADER_LENGTH)]
+        media_type, header_length = head.headers.get(b"content-type", b""), head.headers.get(HEADER_LENGTH, b"")
+        said = b"%b\n%b\n%b\n%b" % (head.method.encode(), head.url, media_type.lower(), header_length)
         return Keyed(
             taken.record(key, self._seen.tenant, f"{head.method} {route}"),
-            taken.fingerprinter.of(b"\n".join((head.method.encode(), head.url, *said)), body),
+            taken.fingerprinter.of(said, body),
             taken.wait(head.headers.get(keys.PREFER), self._endpoint.pipeline.timeout),
             _outcome,
             _refusal,

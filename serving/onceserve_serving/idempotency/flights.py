@@ -35,8 +35,8 @@ class Flights(Generic[T]):
             done, _ = await asyncio.wait({task}, timeout=max(deadline - time.monotonic(), 0))
             if not done:
                 raise InProgressError(SOON)
-            # Whose time or patience was too short says nothing of those who have more.
-            if not isinstance(task.exception(), DeadlineExceededError | InProgressError):
+            # Whose time was too short says nothing of those who have more.
+            if not isinstance(task.exception(), DeadlineExceededError):
                 return task.result(), True
         return await asyncio.shield(self._begin(flight, run)), False
 

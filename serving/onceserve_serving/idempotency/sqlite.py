@@ -188,8 +188,9 @@ def _prepared(path: Path, patience: float, name: str) -> sqlite3.Connection:
 
 def _check_application(connection: sqlite3.Connection, name: str) -> None:
     try:
-        ours = connection.execute("PRAGMA application_id").fetchone() == (APPLICATION,)
         empty = not connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
+        # Read after it: a server that starts at the same time writes both at once.
+        ours = connection.execute("PRAGMA application_id").fetchone() == (APPLICATION,)
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
             raise

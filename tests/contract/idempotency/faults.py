@@ -154,6 +154,7 @@ async def failover(world: World) -> None:
     assert world.standby is not None
     await world.pause(0.5, 0.6)
     if world.proxy.upstream == world.standby.port:
+        world.faults -= 1
         return
     world.replication.replies = False
     await world.pause(0.8, 1.0)

@@ -1,3 +1,4 @@
+import hmac
 import itertools
 import re
 from pathlib import Path
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from onceserve_serving.errors import InvalidSettingsError
 from onceserve_serving.idempotency import fingerprint
-from onceserve_serving.idempotency.fingerprint import NO_SECRET, Fingerprinter
+from onceserve_serving.idempotency.fingerprint import NO_SECRET, Fingerprinter, Mac
 from onceserve_serving.idempotency.record import FINGERPRINT_BYTES, Fingerprint, UnreadableRecordError
 
 _OPTION = re.escape(fingerprint.OPTION)
@@ -75,3 +76,8 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path, content: str) -> None
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettingsError, match=f"^{_OPTION}: cannot read {tmp_path}/none: No such file"):
         fingerprint.from_file(tmp_path / "none")
+
+
+@given(st.binary(max_size=200), st.lists(st.binary(max_size=200)))
+def test_the_code_is_hmac_sha256(secret: bytes, parts: list[bytes]) -> None:
+    assert Mac(secret).of(*parts) == hmac.digest(secret, b"".join(parts), "sha256")

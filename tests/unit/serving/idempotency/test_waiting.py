@@ -17,7 +17,7 @@ from onceserve_serving.idempotency.guard import Answered, Guard
 from onceserve_serving.idempotency.memory import MemoryStore
 from onceserve_serving.idempotency.record import Fingerprint, Outcome
 from onceserve_serving.idempotency.renewal import Renewal
-from onceserve_serving.idempotency.store import Claim, Completion, New
+from onceserve_serving.idempotency.store import Claim, Claimed, Completion, New
 from onceserve_serving.pipeline import Call, Inference, Keyed, Pipeline
 from onceserve_serving.served import ServedModel, Terms
 from onceserve_serving.telemetry import Telemetry
@@ -41,11 +41,21 @@ async def model() -> AsyncIterator[ServedModel]:
     thread.close()
 
 
+class Counting(MemoryStore):
+    def __init__(self) -> None:
+        super().__init__()
+        self.claims = 0
+
+    async def claim(self, claim: Claim) -> Claimed:
+        self.claims += 1
+        return await super().claim(claim)
+
+
 class Server:
     """One pipeline on a store whose key may be claimed elsewhere."""
 
     def __init__(self, model: ServedModel) -> None:
-        self.store = MemoryStore()
+        self.store = Counting()
         terms = guard.Terms(LEASE, 10 * LEASE, fail_open=False, ledger=False)
         self.pipeline = Pipeline(timeout=30, guard=Guard(self.store, Renewal(self.store, LEASE), terms, Telemetry()))
         inputs = {"x": np.zeros((1, 3), np.float32)}
@@ -121,6 +131,14 @@ async def test_who_has_patience_has_it_though_another_did_not(server: Server) ->
         await refused
     await server.complete_elsewhere()
     assert [(await one).outcome for one in waiting] == [THEIRS, THEIRS]
+
+
+async def test_a_crowd_without_patience_asks_the_store_once(server: Server) -> None:
+    await server.claim_elsewhere()
+    before = server.store.claims
+    errors = await asyncio.gather(*(server.ask(wait=0) for _ in range(100)), return_exceptions=True)
+    assert {type(error) for error in errors} == {InProgressError}
+    assert server.store.claims == before + 1
 
 
 async def test_equal_requests_at_once_are_one_run(server: Server) -> None:
