@@ -181,26 +181,28 @@ class Guard:
 
     async def _release(self, question: Question, claim_id: bytes) -> None:
         try:
-            await self._timed("release", self._store.release(question.record, claim_id))
-        except (StoreUnavailableError, UnknownOutcomeError, UnreadableRecordError) as error:
+            await self._until_known("release", lambda: self._store.release(question.record, claim_id))
+        except (StoreUnavailableError, StoreFailedError) as error:
             log.warning("a claim could not be given back, and lasts until its lease ends: %s", error)
 
     async def _until_known(self, operation: str, call: Callable[[], Awaitable[R]]) -> R:
         """Repeat a call until its outcome is known.
 
-        Raises StoreFailedError, or for a claim StoreUnavailableError if certainly nothing was written.
+        Raises StoreFailedError, or StoreUnavailableError if certainly nothing was written; a completion is tried again
+        even then.
         """
         unknown: Exception | None = None
         for pause in AGAIN:
             if pause:
                 await asyncio.sleep(pause)
+            started = time.perf_counter()
             try:
-                answer = await self._timed(operation, call())
+                answer = await call()
             except UnknownOutcomeError as error:
                 unknown = error
             except StoreUnavailableError as error:
                 # After a try whose outcome is not known, this one says nothing of it.
-                if unknown is None and operation == "claim":
+                if unknown is None and operation != "complete":
                     self._breaker.failed()
                     raise
                 unknown = error
@@ -209,15 +211,10 @@ class Guard:
             else:
                 self._breaker.succeeded()
                 return answer
+            finally:
+                self._telemetry.store_answered(operation, time.perf_counter() - started)
         self._breaker.failed()
         raise failed(unknown) from unknown
-
-    async def _timed(self, operation: str, call: Awaitable[R]) -> R:
-        started = time.perf_counter()
-        try:
-            return await call
-        finally:
-            self._telemetry.store_answered(operation, time.perf_counter() - started)
 
     async def _without_store(self, error: StoreUnavailableError, run: Run) -> Answered:
         if not self._terms.fail_open:

@@ -4,8 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,11 +18,18 @@ SHARE: Final = 3
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """A claim that is held, and the `time.monotonic()` at which its lease was last asked for."""
+    """A claim, held for the time of a block, and the `time.monotonic()` at which its lease was last asked for."""
 
     record: bytes
     claim_id: bytes
     since: float
+    all_held: "dict[Held, None]"
+
+    def __enter__(self) -> None:
+        self.all_held[self] = None
+
+    def __exit__(self, *_: object) -> None:
+        del self.all_held[self]
 
 
 class Renewal:
@@ -46,15 +52,9 @@ class Renewal:
         self._stopping.set()
         self._thread.join()
 
-    @contextmanager
-    def holding(self, record: bytes, claim_id: bytes) -> Iterator[None]:
+    def holding(self, record: bytes, claim_id: bytes) -> AbstractContextManager[None]:
         """Keep a claim that has just been granted, for the time of the block."""
-        held = Held(record, claim_id, time.monotonic())
-        self._held[held] = None
-        try:
-            yield
-        finally:
-            del self._held[held]
+        return Held(record, claim_id, time.monotonic(), self._held)
 
     def _run(self) -> None:
         asyncio.run(self._renew_until_stopped())

@@ -58,7 +58,9 @@ async def test_servers_that_start_at_once_make_one_postgresql_schema(empty: Data
 
 
 async def test_servers_that_start_at_once_make_one_sqlite_schema(tmp_path: Path) -> None:
-    await opened_at_once(lambda: open_store(f"sqlite://{tmp_path}/store.db?timeout=20"))
+    for number in range(20):
+        url = f"sqlite://{tmp_path}/{number}.db?timeout=20"
+        await opened_at_once(lambda url=url: open_store(url))  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("known", range(1, len(POSTGRESQL)))

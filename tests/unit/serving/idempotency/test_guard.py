@@ -177,8 +177,9 @@ async def test_what_never_ran_is_no_answer_and_no_attempt(error: Exception) -> N
 async def test_a_claim_that_cannot_be_given_back_changes_nothing_for_the_caller(
     plan: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    line = Line(MemoryStore(), release=[plan] * len(AGAIN))
     with pytest.raises(DeadlineExceededError):
-        await guard_of(Line(MemoryStore(), release=[plan])).answer(asks(), Runs(DeadlineExceededError("late")))
+        await guard_of(line).answer(asks(), Runs(DeadlineExceededError("late")))
     assert "a claim could not be given back" in caplog.text
 
 
