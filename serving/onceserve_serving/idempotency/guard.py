@@ -54,6 +54,9 @@ KEPT_BYTES: Final = 2**20
 AGAIN: Final = (0.0, 0.05, 0.2, 0.5)
 """Seconds before each try of a call to the store whose outcome is not known."""
 
+PATIENCE: Final = 3.0
+"""Seconds after which such a call is not tried again: each try of a store that hangs takes its whole timeout."""
+
 STORE_RETRY: Final = 1.0
 SOON: Final = 2.0
 """Seconds after which to ask for another's answer at the latest: a lease lasts far longer than most runs."""
@@ -114,7 +117,7 @@ class Guard:
             claim_id = os.urandom(16)
             try:
                 claimed = await self._claim(question, claim_id)
-            except StoreUnavailableError as error:
+            except (StoreUnavailableError, StoreFailedError) as error:
                 return await self._without_store(error, run)
             match claimed:
                 case Done(answer):
@@ -192,17 +195,20 @@ class Guard:
         even then.
         """
         unknown: Exception | None = None
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + PATIENCE
         for pause in AGAIN:
+            if unknown is not None and loop.time() >= give_up_at:
+                break
             if pause:
                 await asyncio.sleep(pause)
             started = time.perf_counter()
             try:
                 answer = await call()
-            except UnknownOutcomeError as error:
-                unknown = error
-            except StoreUnavailableError as error:
-                # After a try whose outcome is not known, this one says nothing of it.
-                if unknown is None and operation != "complete":
+            except (UnknownOutcomeError, StoreUnavailableError) as error:
+                # After a try whose outcome is not known, one that certainly wrote nothing says nothing of it.
+                certain = unknown is None and isinstance(error, StoreUnavailableError)
+                if certain and operation != "complete":
                     self._breaker.failed()
                     raise
                 unknown = error
@@ -216,9 +222,10 @@ class Guard:
         self._breaker.failed()
         raise failed(unknown) from unknown
 
-    async def _without_store(self, error: StoreUnavailableError, run: Run) -> Answered:
-        if not self._terms.fail_open:
-            raise failed(error) from error
+    async def _without_store(self, error: StoreUnavailableError | StoreFailedError, run: Run) -> Answered:
+        # A record that cannot be read is there: to run would be to give it a second answer.
+        if not self._terms.fail_open or isinstance(error.__cause__, UnreadableRecordError):
+            raise error if isinstance(error, StoreFailedError) else failed(error) from error
         self._telemetry.idempotent("bypassed")
         return Answered(await run(), stored=False)
 

@@ -20,7 +20,7 @@ from onceserve_serving.idempotency.breaker import FAILURES
 from onceserve_serving.idempotency.guard import AGAIN, Answered, Guard, Question, Terms
 from onceserve_serving.idempotency.ledger import LedgerRow
 from onceserve_serving.idempotency.memory import MemoryStore
-from onceserve_serving.idempotency.record import Fingerprint, Outcome
+from onceserve_serving.idempotency.record import Fingerprint, Outcome, UnreadableRecordError
 from onceserve_serving.idempotency.renewal import Renewal
 from onceserve_serving.idempotency.store import (
     Claim,
@@ -67,6 +67,8 @@ class Line:
         match plan.pop(0) if plan else "answered":
             case "refused":
                 raise StoreUnavailableError("refused")
+            case "unreadable":
+                raise UnreadableRecordError("of another release")
             case "lost":
                 raise UnknownOutcomeError("lost")
             case "unanswered":
@@ -338,3 +340,17 @@ async def test_a_row_goes_with_the_completion_where_there_is_a_ledger(ledger: bo
 async def test_who_asked_meanwhile_has_a_replay() -> None:
     answered = Answered(Outcome(200, (), b"x"), attempt=2)
     assert guard_of(MemoryStore()).coalesced(answered) == answered._replace(replayed=True)
+
+
+async def test_who_fails_open_is_answered_when_the_claim_s_fate_is_unknown() -> None:
+    line = Line(MemoryStore(), claim=["lost"] * len(AGAIN))
+    answered = await guard_of(line, fail_open=True).answer(asks(), Runs())
+    assert not answered.stored
+
+
+async def test_nobody_fails_open_over_a_record_that_cannot_be_read() -> None:
+    runs = Runs()
+    line = Line(MemoryStore(), claim=["unreadable"])
+    with pytest.raises(StoreFailedError):
+        await guard_of(line, fail_open=True).answer(asks(), runs)
+    assert runs.count == 0
