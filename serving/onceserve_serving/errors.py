@@ -97,10 +97,10 @@ class AnswerNotKeptError(OnceServeError):
 
 
 class PoisonedError(OnceServeError):
-    """The request has ended its server each time that it was tried."""
+    """The request was begun as often as it may be, and no answer was kept."""
 
     def __init__(self, attempts: int) -> None:
-        super().__init__(f"the request was begun {attempts} times and never ended; it is not tried again")
+        super().__init__(f"the request was begun {attempts} times and no answer was kept; it is not tried again")
 
 
 class DeadlineExceededError(OnceServeError):

@@ -5,6 +5,7 @@ is uvicorn's and httptools' in both ways.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
@@ -16,6 +17,8 @@ from uvicorn.server import ServerState
 
 from onceserve_serving.tensors import Buffer
 
+log = logging.getLogger(__name__)
+
 Headers: TypeAlias = Mapping[bytes, bytes]
 Pairs: TypeAlias = Sequence[tuple[bytes, bytes]]
 
@@ -24,6 +27,8 @@ JOINED: Final = 2**16
 
 DIRECT: Final = 2**16
 """Bytes of a body still to come from which on they are taken past the parser, to where they will be used."""
+
+NOTHING: Final = memoryview(b"")
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -153,7 +158,14 @@ class InferProtocol(HttpToolsProtocol):
         self._endpoint = endpoint
         self._heads = heads
         self._current: Cycle | None = None
-        self._idle_since: float | None = self.loop.time()
+        self._advancing = False
+        self._idle_since: float | None = None
+        self._watch: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin, and end the connection if nothing comes."""
+        super().connection_made(transport)
+        self._idle_since = self.loop.time()
         self._watch = self.loop.call_later(self.timeout_keep_alive, self._end_if_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -163,20 +175,23 @@ class InferProtocol(HttpToolsProtocol):
         for cycle, _ in self.pipeline:
             if isinstance(cycle, Cycle):
                 cycle.leave(self.loop)
-        self._watch.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; the rest of a large body comes another way."""
         super().data_received(data)
         current = self._current
-        if current is not None and not current.complete and current is self.cycle and not self.transport.is_closing():
-            room = current.exchange.room()
-            if room is not None and len(room) >= DIRECT:
-                self._switch(Filling(self, room))
+        if current is None or current is not self.cycle or current.complete or current.exchange.refusal is not None:
+            return
+        room = current.exchange.room()
+        if room is not None and len(room) >= DIRECT and not self.transport.is_closing():
+            self._switch(Filling(self, room))
 
     def on_message_begin(self) -> None:
         """Forget the request before; what ASGI needs of this one is made if it goes there."""
+        self._idle_since = None
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -191,7 +206,7 @@ class InferProtocol(HttpToolsProtocol):
         head = Head(method.decode("ascii"), self.url, dict(self.headers), self.headers)
         cycle = self.cycle = Cycle(
             self._endpoint.open(head),
-            keep_alive=self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive(),
+            keep_alive=self._keeps_alive(),
             head_only=method == b"HEAD",
             wants_continue=self.expect_100_continue,
         )
@@ -201,31 +216,39 @@ class InferProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
 
+    def _keeps_alive(self) -> bool:
+        # The parser takes what follows the head of an upgrade for another protocol's, or for the next request.
+        lasts = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        return lasts and not self.parser.should_upgrade()
+
     def _leave_to_asgi(self) -> None:
         url, headers, expect_100_continue = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expect_100_continue
         self.headers += headers
         super().on_headers_complete()
+        if self.parser.should_upgrade():
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of a body."""
         cycle = self.cycle
         if not isinstance(cycle, Cycle):
             super().on_body(body)
-        elif cycle.exchange.refusal is None:
-            refusal = cycle.exchange.add(body)
-            if refusal is not None and cycle is self._current:
-                self._answer(cycle, refusal)
+        elif cycle.exchange.refusal is None and cycle.exchange.add(body) is not None and cycle is self._current:
+            self._refuse(cycle)
 
     def on_message_complete(self) -> None:
         """Answer a request that has come as a whole."""
         cycle = self.cycle
-        if not isinstance(cycle, Cycle):
+        if cycle.response_complete:
+            # It was answered before it was complete.
+            self._idle_since = self.loop.time()
+        elif not isinstance(cycle, Cycle):
             super().on_message_complete()
-        elif not cycle.response_complete:
+        else:
             cycle.complete = True
-            if cycle is self._current:
+            if cycle is self._current and cycle.task is None:
                 self._run(cycle)
 
     def on_filled(self) -> None:
@@ -238,13 +261,22 @@ class InferProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Begin with the next request, or be idle."""
         self.server_state.total_requests += 1
-        if self.transport.is_closing():
+        if self._advancing or self.transport.is_closing():
             return
         self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())  # type: ignore[arg-type]
-        else:
-            self._idle_since = self.loop.time()
+        self._idle_since = self.loop.time()
+        # What is refused is answered at once, and calls this again: a loop, so that a long row does not nest.
+        self._advancing = True
+        try:
+            while self.pipeline and not self.transport.is_closing():
+                cycle, app = self.pipeline.pop()
+                self._idle_since = None
+                self._start_asgi_task(cycle, app)  # type: ignore[arg-type]
+                if not cycle.response_complete:
+                    return
+                self._idle_since = self.loop.time()
+        finally:
+            self._advancing = False
 
     def _unset_keepalive_if_required(self) -> None:
         # uvicorn's timer for each pause between two requests costs more than to look now and then.
@@ -272,11 +304,18 @@ class InferProtocol(HttpToolsProtocol):
     def _take_turn(self, cycle: Cycle) -> None:
         self._current = cycle
         if cycle.exchange.refusal is not None:
-            self._answer(cycle, cycle.exchange.refusal)
+            self._refuse(cycle)
         elif cycle.complete:
             self._run(cycle)
         elif cycle.wants_continue:
             self.transport.write(CONTINUE)
+
+    def _refuse(self, cycle: Cycle) -> None:
+        # Who does not read its answers is not sent more of them, however many it asks for.
+        if self.flow.write_paused:
+            self._run(cycle)
+        elif cycle.exchange.refusal is not None:
+            self._answer(cycle, cycle.exchange.refusal)
 
     def _run(self, cycle: Cycle) -> None:
         cycle.task = self.loop.create_task(self._respond(cycle))
@@ -285,12 +324,22 @@ class InferProtocol(HttpToolsProtocol):
     async def _respond(self, cycle: Cycle) -> None:
         try:
             if self.flow.write_paused:
-                await self.flow.drain()
-            answer = await cycle.exchange.answer()
+                await self._drained(cycle)
+            answer = cycle.exchange.refusal or await cycle.exchange.answer()
             if not self.transport.is_closing():
                 self._answer(cycle, answer)
+        except Exception:
+            log.exception("a connection is closed after an error of its own")
+            self.transport.close()
         finally:
             self.tasks.discard(cycle.task)
+
+    async def _drained(self, cycle: Cycle) -> None:
+        try:
+            await self.flow.drain()
+        except asyncio.CancelledError:
+            cycle.exchange.abandon()
+            raise
 
     def _answer(self, cycle: Cycle, answer: Answer) -> None:
         self._current = None
@@ -328,6 +377,8 @@ class Filling(asyncio.BufferedProtocol):
         """Note what has come."""
         self._room = self._room[nbytes:]
         if not self._room:
+            # The transport keeps a hold of this object for as long as it reads.
+            self._room = NOTHING
             self._protocol.on_filled()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from onceserve_serving.batching.batcher import Batcher
-from onceserve_serving.errors import InProgressError, InvalidKeyError
+from onceserve_serving.errors import InProgressError, InvalidKeyError, InvalidRequestError
 from onceserve_serving.idempotency.flights import Flights
 from onceserve_serving.idempotency.guard import Answered, Guard, Question
 from onceserve_serving.idempotency.ledger import LedgerRow
@@ -80,9 +80,7 @@ class Pipeline:
 
         Raises the domain's errors, of which none is an answer: what they refuse may be asked again with the same key.
         """
-        guard = self._guard
-        if guard is None:
-            raise InvalidKeyError("this server keeps no answers")
+        guard = self._found_guard()
         now = time.monotonic()
         model = call.model
         row = LedgerRow(call.tenant, model.name, model.sha256, model.version)
@@ -101,6 +99,8 @@ class Pipeline:
                 answered, joined = await self._flights.join(
                     keyed.record, keyed.fingerprint, deadline, lambda: self._patiently(call, answer, patient_until)
                 )
+            except InvalidRequestError as refused:
+                return await self.recall(keyed, refused)
             except InProgressError:
                 # Who was joined may have had less patience.
                 if time.monotonic() >= patient_until:
@@ -108,6 +108,22 @@ class Pipeline:
                     raise
             else:
                 return guard.coalesced(answered) if joined else answered
+
+    async def recall(self, keyed: Keyed, refused: Exception) -> Answered:
+        """Return the answer that was given to a request which would be refused now; raises `refused` if none was.
+
+        A model of another signature, or another version, may have come since.
+        """
+        question = Question(keyed.record, keyed.fingerprint, LedgerRow("", "", "", ""), keyed.refuse)
+        kept = await self._found_guard().kept(question)
+        if kept is None:
+            raise refused
+        return kept
+
+    def _found_guard(self) -> Guard:
+        if self._guard is None:
+            raise InvalidKeyError("this server keeps no answers")
+        return self._guard
 
     async def settled(self) -> None:
         """Return when no request with a key is on its way any more."""

@@ -154,7 +154,7 @@ class Service:
             await leaving
         if self._answers is not None:
             # Who left may have left a request behind, whose retry will want the answer.
-            await _within(self._settings.drain_timeout, self._pipeline.settled())
+            await _first(self._settings.drain_timeout, self._pipeline.settled(), stop.now.wait())
             await self._answers.close()
         await asyncio.to_thread(self._edge.close)
         self._lifecycle.advance(Phase.STOPPED)
@@ -194,6 +194,14 @@ def _listen(settings: Settings) -> socket.socket:
     except OSError as error:
         where = f"{settings.host or 'all addresses'} port {settings.port}"
         raise InvalidSettingsError(f"--port (or ONCESERVE_PORT): cannot listen on {where}: {error.strerror}") from error
+
+
+async def _first(seconds: float, *awaited: Coroutine[Any, Any, Any]) -> None:
+    """Return when one of them has ended, or the time is over."""
+    tasks = [asyncio.ensure_future(one) for one in awaited]
+    await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
 
 
 async def _within(seconds: float, awaited: Coroutine[Any, Any, Any]) -> None:

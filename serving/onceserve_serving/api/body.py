@@ -102,8 +102,9 @@ def _coding(headers: Headers) -> str:
 
 
 def _declared_length(headers: Headers) -> int:
-    length = headers.get(b"content-length", b"0")[:MOST_DIGITS]
-    return int(length) if length.isdigit() else 0
+    # Read as the parser does, leading zeros and all: what counts otherwise would take a body for the next request.
+    length = headers.get(b"content-length", b"").lstrip(b"0")
+    return int(length[:MOST_DIGITS]) if length.isdigit() else 0
 
 
 def _aligned(size: int, offset: int) -> memoryview:

@@ -7,12 +7,13 @@ import asyncio
 import re
 import time
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import httptools
 
+from onceserve_serving import logs
 from onceserve_serving.api.body import Body
 from onceserve_serving.api.problems import MethodNotAllowedError, UnsupportedMediaTypeError, problem_of
 from onceserve_serving.codec import compression, rest
@@ -27,7 +28,9 @@ from onceserve_serving.pipeline import Call, Inference, Keyed, Pipeline
 from onceserve_serving.repository import Repository
 from onceserve_serving.served import ServedModel
 from onceserve_serving.telemetry import Telemetry
-from onceserve_serving.tensors import Buffer
+from onceserve_serving.tensors import Buffer, InferenceRequest, Signature
+
+Decode: TypeAlias = Callable[[Signature], InferenceRequest]
 
 CLIENT_GONE: Final = 499
 """Code under which a request is counted whose client left before it was answered."""
@@ -51,6 +54,8 @@ LONGEST_KNOWN: Final = 512
 
 SMALL: Final = 2**16
 """Bytes of a body from which on it is worth asking for room before they come."""
+
+NO_BODY: Final = Body({}, 0, 0)
 
 _TIMEOUT: Final = re.compile(rb"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s|)")
 _LENGTH: Final = re.compile(rb"\d{1,18}")
@@ -96,6 +101,7 @@ class Exchange:
         "_model",
         "_seen",
         "_started",
+        "_unserved",
         "refusal",
     )
 
@@ -109,6 +115,7 @@ class Exchange:
         self._endpoint = endpoint
         self._head = head
         self._header_length: int | None = None
+        self._unserved: UnknownModelError | None = None
         self.refusal: Answer | None = None
         endpoint.telemetry.inflight.count += 1
         path = path_of(head.url) or ""
@@ -132,15 +139,16 @@ class Exchange:
 
     async def answer(self) -> Answer:
         """Return the answer to the complete request; to be cancelled when its client leaves."""
+        # A task that begins when another ends has that one's context.
+        logs.request.set(self._seen)
         try:
             body = self._body.plain or await self._body.content()
             decode = partial(rest.decode, body, self._header_length)
-            call = Call(self._model, len(body), decode, self._deadline, self._seen.tenant)
-            if self._key is None:
-                answer = _answer(await self._endpoint.pipeline.infer(call))
+            if self._key is not None:
+                answer = _marked(await self._once(self._keyed(self._key, body), decode, len(body)))
             else:
-                keyed = self._keyed(self._key, body)
-                answer = _marked(await self._endpoint.pipeline.infer_once(call, keyed))
+                call = Call(self._model, len(body), decode, self._deadline, self._seen.tenant)
+                answer = _answer(await self._endpoint.pipeline.infer(call))
             if (accepted := self._head.headers.get(b"accept-encoding")) is not None:
                 answer = await _coded(answer, accepted)
         except asyncio.CancelledError:
@@ -149,6 +157,12 @@ class Exchange:
         except Exception as error:
             return self._failed(error)
         return self._finished(answer)
+
+    async def _once(self, keyed: Keyed, decode: Decode, size: int) -> Answered:
+        pipeline = self._endpoint.pipeline
+        if self._unserved is not None:
+            return await pipeline.recall(keyed, self._unserved)
+        return await pipeline.infer_once(Call(self._model, size, decode, self._deadline, self._seen.tenant), keyed)
 
     def abandon(self) -> None:
         """Note that the client left before its request was complete."""
@@ -163,14 +177,20 @@ class Exchange:
             raise MethodNotAllowedError(f"{self._head.method} is not served here: inference takes POST")
         name, version = target(path)
         seen.model = name
-        self._model = endpoint.repository.get(name, version)
+        self._key = self._find_key()
+        try:
+            self._model = endpoint.repository.get(name, version)
+        except UnknownModelError as error:
+            # What it was may have answered this key.
+            if self._key is None:
+                raise
+            self._unserved = error
         _check_media_type(headers)
         self._header_length = _header_length(headers)
         self._deadline = _deadline(headers)
-        self._key = self._find_key()
         self._body = Body(headers, endpoint.max_body_bytes, self._header_length or 0)
         # One that comes in a piece with its head is refused as soon by the pipeline.
-        if len(self._body) > SMALL:
+        if len(self._body) > SMALL and self._unserved is None:
             self._model.check_room(len(self._body))
 
     def _find_key(self) -> bytes | None:
@@ -208,6 +228,8 @@ class Exchange:
         telemetry = self._endpoint.telemetry
         telemetry.answered(status, seconds)
         telemetry.inflight.count -= 1
+        # A connection keeps its last exchange while it is idle.
+        self._body = NO_BODY
         self._endpoint.edge.observer.end(self._seen, status, seconds)
 
 
@@ -233,15 +255,21 @@ def _path_of(url: bytes) -> str | None:
 _known_path_of = lru_cache(maxsize=KNOWN)(_path_of)
 
 
-@lru_cache(maxsize=KNOWN)
 def target(path: str) -> tuple[str, str | None]:
     """Return the model and the version (None: any) that an infer path names; raises UnknownModelError."""
+    return _known_target(path) if len(path) <= LONGEST_KNOWN else _target(path)
+
+
+def _target(path: str) -> tuple[str, str | None]:
     match path.split("/")[3:-1]:
         case [model]:
             return model, None
         case [model, "versions", version]:
             return model, version
     raise UnknownModelError(f"{path[:256]!r} names no model: expected /v2/models/NAME[/versions/VERSION]/infer")
+
+
+_known_target = lru_cache(maxsize=KNOWN)(_target)
 
 
 def _check_media_type(headers: Headers) -> None:
@@ -311,7 +339,7 @@ def _marked(answered: Answered) -> Answer:
 
 async def _coded(answer: Answer, accepted: bytes) -> Answer:
     """Return an answer in the content coding that its caller prefers."""
-    coding = compression.choose(accepted)
+    coding = compression.choose(accepted) if len(accepted) <= LONGEST_KNOWN else compression.IDENTITY
     if coding == compression.IDENTITY or not compression.pays(answer.pieces):
         return answer
     headers = [*answer.headers, (b"content-encoding", coding.encode())]

@@ -75,6 +75,8 @@ def from_settings(settings: Settings, telemetry: Telemetry) -> Answers | None:
         fail_open=settings.idempotency_when_store_fails == "fail-open",
         ledger=has_ledger(settings.idempotency_store),
     )
+    if not settings.idempotency_scope:
+        log.info("no --idempotency-scope: keys are unique by caller and route alone among all who use this store")
     with _refusing():
         return Answers(open_store(settings.idempotency_store), terms, telemetry)
 

@@ -118,7 +118,7 @@ class Guard:
             try:
                 claimed = await self._claim(question, claim_id)
             except (StoreUnavailableError, StoreFailedError) as error:
-                return await self._without_store(error, run)
+                return await self._without_store(question, error, run)
             match claimed:
                 case Done(answer):
                     return self._replay(answer)
@@ -133,6 +133,22 @@ class Guard:
                         return answered
                     # Another has answered, or will: the store says what, by this request's own fingerprint.
                     self._telemetry.idempotent("lost")
+
+    async def kept(self, question: Question) -> Answered | None:
+        """Return the answer that was given, None if there is none yet; nothing is claimed.
+
+        Raises KeyMismatchError, AnswerNotKeptError, StoreFailedError.
+        """
+        try:
+            found = await self._until_known("read", lambda: self._store.read(question.record))
+        except StoreUnavailableError as error:
+            raise failed(error) from error
+        if found is None or found.answer is None:
+            return None
+        if not found.fingerprint.is_of(question.fingerprint):
+            self._telemetry.idempotent("mismatch")
+            raise KeyMismatchError
+        return self._replay(found.answer)
 
     def in_progress(self) -> None:
         """Note that somebody was told to come again for another's answer."""
@@ -222,12 +238,20 @@ class Guard:
         self._breaker.failed()
         raise failed(unknown) from unknown
 
-    async def _without_store(self, error: StoreUnavailableError | StoreFailedError, run: Run) -> Answered:
+    async def _without_store(
+        self, question: Question, error: StoreUnavailableError | StoreFailedError, run: Run
+    ) -> Answered:
         # A record that cannot be read is there: to run would be to give it a second answer.
         if not self._terms.fail_open or isinstance(error.__cause__, UnreadableRecordError):
             raise error if isinstance(error, StoreFailedError) else failed(error) from error
         self._telemetry.idempotent("bypassed")
-        return Answered(await run(), stored=False)
+        try:
+            outcome = await run()
+        except NOTHING_RAN:
+            raise
+        except Exception as run_error:
+            outcome = question.refuse(run_error)
+        return Answered(outcome, stored=False)
 
     def _replay(self, answer: Answer) -> Answered:
         if isinstance(answer, Tombstone):

@@ -202,7 +202,8 @@ def _snapshot(row: Row) -> Snapshot:
     state = _state(row)
     remaining = row["remaining"] if state is State.RUNNING else 0.0
     answer = None if row["answer"] is None else decode(row["answer"])
-    return Snapshot(state, row["claim_id"], row["fence"], row["attempt"], remaining, answer)
+    fingerprint = Fingerprint(row["fingerprint"], row["other_fingerprint"] or b"")
+    return Snapshot(fingerprint, state, row["claim_id"], row["fence"], row["attempt"], remaining, answer)
 
 
 async def _sweep(session: Session, page: int) -> tuple[int, int]:

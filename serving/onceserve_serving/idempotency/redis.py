@@ -201,8 +201,9 @@ class RedisStore(Store):
         reply = await self._ask(READ, record)
         if reply is None:
             return None
-        state, claim_id, fence, attempt, remaining, answer = reply
+        fingerprint, state, claim_id, fence, attempt, remaining, answer = reply
         return Snapshot(
+            Fingerprint.parse(fingerprint),
             State[state.decode()],
             claim_id,
             fence,

@@ -129,6 +129,7 @@ Completed: TypeAlias = Committed | LostDone | Lost
 class Snapshot:
     """A record as it is; remaining: seconds of the lease, none once it is over."""
 
+    fingerprint: Fingerprint
     state: State
     claim_id: bytes
     fence: int

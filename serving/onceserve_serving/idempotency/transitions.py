@@ -100,7 +100,9 @@ def read(record: Record | None, now: int) -> tuple[None, Snapshot | None]:
     running = record.state == State.RUNNING
     remaining = max(record.lease_until - now, 0) / 1000 if running else 0.0
     answer = None if record.answer is None else decode(record.answer)
-    return None, Snapshot(State(record.state), record.claim_id, record.fence, record.attempt, remaining, answer)
+    fingerprint = Fingerprint.parse(record.fingerprint)
+    state = State(record.state)
+    return None, Snapshot(fingerprint, state, record.claim_id, record.fence, record.attempt, remaining, answer)
 
 
 def _holds(record: Record, claim_id: bytes) -> bool:

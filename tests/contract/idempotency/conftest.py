@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from contract.idempotency.fleet import Fleet
+from contract.serving.conftest import serve
 from contract.serving.zygote import Zygote
 from contract.stores.places import Place, postgresql, redis, sqlite
+
+__all__ = ["serve"]
 
 STORES: list[Callable[[Path], AbstractContextManager[Place]]] = [sqlite, redis, postgresql]
 

@@ -1,5 +1,6 @@
 """What one connection may do to the infer route, which leaves ASGI: pieces, pipelines, refusals, half-sent requests."""
 
+import contextlib
 import http.client
 import socket
 import ssl
@@ -251,3 +252,103 @@ def test_large_bodies_come_whole_over_tls(serve: Serve, tmp_path: Path) -> None:
                 headers={"Inference-Header-Content-Length": length},
             )
             assert response.json()["outputs"][0]["data"][-1] == number
+
+
+@pytest.mark.parametrize("more", [0, 60_000])
+def test_a_length_with_leading_zeros_is_the_length(server: Server, more: int) -> None:
+    data = binary(np.full(ROWS, 3, np.float32)) if more else asked(3)
+    start, _, body = data.partition(b"\r\n\r\n")
+    padded = start.replace(b"Content-Length: %d" % len(body), b"Content-Length: %025d" % len(body))
+    with connected(server) as connection:
+        connection.sendall(padded + b"\r\n\r\n")
+        connection.sendall(body + asked(4))
+        assert [value(connection), value(connection)] == [3, 4]
+
+
+def test_a_length_beyond_all_counting_is_refused(server: Server) -> None:
+    with connected(server) as connection:
+        connection.sendall(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 9{'0' * 18}\r\n\r\n".encode())
+        assert answer(connection).status == 413
+
+
+@pytest.mark.parametrize("path", [PATH, "/v2"])
+def test_what_follows_an_upgrade_is_no_request(server: Server, path: str) -> None:
+    inner = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    upgrade = "Connection: Upgrade\r\nUpgrade: h2c\r\n"
+    start = f"POST {path} HTTP/1.1\r\nHost: x\r\n{upgrade}Content-Length: {len(inner)}\r\n\r\n"
+    with connected(server) as connection:
+        connection.sendall(start.encode())
+        time.sleep(0.1)
+        connection.sendall(inner)
+        response = answer(connection)
+        assert response.status in (400, 405)
+        response.read()
+        assert connection.ended()
+
+
+def test_a_long_row_of_refusals_is_answered_to_its_end(server: Server) -> None:
+    refused = f"GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    with connected(server) as connection:
+        connection.sendall(asked(1) + refused * 600 + asked(2))
+        assert value(connection) == 1
+        for _ in range(600):
+            response = answer(connection)
+            assert response.status == 405
+            response.read()
+        assert value(connection) == 2
+
+
+def test_who_reads_no_answers_gets_no_more_of_them(serve: Serve) -> None:
+    server = serve(models.identity(shape=["N"])).ready()
+    before = resident(server)
+    refused = f"GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 1_000
+    with connected(server) as connection:
+        connection.socket.settimeout(1)
+        with contextlib.suppress(TimeoutError):
+            for _ in range(1_000):
+                connection.socket.sendall(refused)
+        assert resident(server) - before < 64 * 2**20
+    assert httpx.get(f"{server.url()}/v2/health/live", trust_env=False).status_code == 200
+
+
+def test_each_request_of_a_row_keeps_its_id(serve: Serve) -> None:
+    server = serve(models.identity(shape=["N"]), "--access-log").ready()
+    with connected(server) as connection:
+        connection.sendall(b"".join(asked(one, f"X-Request-Id: r{one}") for one in range(3)))
+        for _ in range(3):
+            value(connection)
+
+    def told() -> list[str]:
+        return [line["request_id"] for line in server.records() if line["logger"].endswith("access")]
+
+    until(lambda: len(told()) == 3, "three lines")
+    assert told() == ["r0", "r1", "r2"]
+
+
+def test_a_request_in_progress_is_no_idleness(serve: Serve) -> None:
+    server = serve(models.slow(250_000), "--keep-alive", "1", "--threads", "1").ready()
+    tensor = {"name": "n", "datatype": "INT64", "shape": [1], "data": [0]}
+    body = orjson.dumps({"inputs": [tensor]})
+    refused = f"GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    with connected(server) as connection:
+        connection.sendall(refused + head(len(body)) + body)
+        first = answer(connection)
+        first.read()
+        assert first.status == 405
+        assert answer(connection).status == 200
+
+
+def test_what_is_no_tls_leaves_no_trace(serve: Serve, tmp_path: Path) -> None:
+    cert, key = Authority().issue().write(tmp_path)
+    server = serve(models.identity(), "--tls-cert", str(cert), "--tls-key", str(key), "--keep-alive", "1").ready()
+    with socket.create_connection(("127.0.0.1", server.port()), timeout=10) as plain:
+        plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        with contextlib.suppress(OSError):
+            plain.recv(100)
+    time.sleep(1.5)
+    assert "Traceback" not in server.log()
+
+
+def resident(server: Server) -> int:
+    with open(f"/proc/{server.process.pid}/status", encoding="ascii") as status:  # noqa: PTH123
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +219,10 @@ def test_a_store_that_goes_away_is_told_of(long: str, database: Postgresql) -> N
 def test_who_waits_may_interrupt(long: str, database: Postgresql) -> None:
     database.pause()
     try:
-        with subprocess.Popen([COMMAND, "ledger", "--store", f"{long}?timeout=60"], stderr=subprocess.PIPE) as process:
+        command = [COMMAND, "ledger", "--store", f"{long}?timeout=60"]
+        # Where the tests run in the background, interrupts are ignored, and that is inherited.
+        heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        with subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=heeds) as process:  # noqa: PLW1509
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(3)
             process.send_signal(signal.SIGINT)

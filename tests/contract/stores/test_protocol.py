@@ -260,9 +260,13 @@ async def test_a_record_can_be_read(store: Store) -> None:
     running = await store.read(first.record)
     assert running is not None
     assert 0 < running.remaining <= 100
-    assert replace(running, remaining=0) == Snapshot(State.RUNNING, first.claim_id, new.fence, 1, 0, None)
+    assert replace(running, remaining=0) == Snapshot(
+        first.fingerprint, State.RUNNING, first.claim_id, new.fence, 1, 0, None
+    )
     await store.complete(completion(first))
-    assert await store.read(first.record) == Snapshot(State.COMPLETED, first.claim_id, new.fence, 1, 0, ANSWER)
+    assert await store.read(first.record) == Snapshot(
+        first.fingerprint, State.COMPLETED, first.claim_id, new.fence, 1, 0, ANSWER
+    )
     second = claim()
     await store.claim(second)
     await store.release(second.record, second.claim_id)

@@ -13,11 +13,13 @@ from onceserve_serving.api.problems import PayloadTooLargeError, kind_of
 from onceserve_serving.auth.gate import metadata_headers
 from onceserve_serving.codec import protobuf
 from onceserve_serving.edge import Edge
+from onceserve_serving.errors import UnknownModelError
 from onceserve_serving.idempotency import keys
 from onceserve_serving.idempotency.guard import Answered
 from onceserve_serving.idempotency.record import Outcome
 from onceserve_serving.observation import GRPC, GRPC_PATH, Observation
 from onceserve_serving.pipeline import Call, Inference, Keyed, Pipeline
+from onceserve_serving.proto.open_inference_pb2 import ModelInferRequest
 from onceserve_serving.repository import Repository
 from onceserve_serving.settings import Settings
 from onceserve_serving.telemetry import GRPC as PROTOCOL
@@ -101,23 +103,31 @@ class Infer:
             raise PayloadTooLargeError(f"the message has {len(data)} bytes; this server takes {self._max_bytes}")
         message = protobuf.parse(data)
         seen.model = message.model_name
-        decode = partial(protobuf.decode, message)
-        model = self._repository.get(message.model_name, message.model_version or None)
-        call = Call(model, len(data), decode, _deadline(context), seen.tenant)
         key = self._edge.keys.of(_values(context, keys.HEADER))
-        if key is None:
+        keyed = None if key is None else self._keyed(key, message, seen, context)
+        try:
+            model = self._repository.get(message.model_name, message.model_version or None)
+        except UnknownModelError as error:
+            # What it was may have answered this key.
+            if keyed is None:
+                raise
+            return _reply(await self._pipeline.recall(keyed, error))
+        call = Call(model, len(data), partial(protobuf.decode, message), _deadline(context), seen.tenant)
+        if keyed is None:
             return Reply(_encoded(await self._pipeline.infer(call)))
+        return _reply(await self._pipeline.infer_once(call, keyed))
+
+    def _keyed(self, key: bytes, message: ModelInferRequest, seen: Observation, context: "Context") -> Keyed:
         # Maps have no order of their own, so that one message may be written in several ways.
         said = message.SerializeToString(deterministic=True)
         taken = self._edge.keys
-        keyed = Keyed(
+        return Keyed(
             taken.record(key, seen.tenant, GRPC_PATH),
             taken.fingerprinter.of(GRPC_PATH.encode(), said),
             taken.wait(_first(_values(context, keys.PREFER)), self._pipeline.timeout),
             _outcome,
             _refusal,
         )
-        return _reply(await self._pipeline.infer_once(call, keyed))
 
     def _end(self, seen: Observation, status: int, code: str, started: float) -> None:
         # Counted before it is sent, so that who has an answer also finds it in the metrics.
