@@ -209,7 +209,15 @@ def test_a_stopped_node_is_lost_and_comes_back_with_its_images(cluster: Cluster)
     cluster.start_node("node-2")
     assert node_state(cluster, "node-2") == "True"
     start_pod(cluster, "returned", "node-2", "serve", ":8080")
-    assert probe(cluster, "returned", "get", "http://server-node-1") == "pod-node-1"
+    # Its kube-proxy still writes the rules of Services.
+    assert wait_until(lambda: reaches(cluster, "returned", "http://server-node-1", "pod-node-1"), 30)
+
+
+def reaches(cluster: Cluster, pod: str, url: str, answer: str) -> bool:
+    try:
+        return probe(cluster, pod, "get", url) == answer
+    except ClusterError:
+        return False
 
 
 def test_a_cut_link_is_a_partition(cluster: Cluster) -> None:

@@ -46,7 +46,8 @@ def keeping(served: Served, store: ChartStore) -> Served:
     served.kubectl("create", "secret", "generic", "store", f"--from-literal=url={store.url}")
     served.patch({"idempotency": IDEMPOTENCY, "batching": {"maxDelay": "300ms"}})
     served.wait_complete()
-    eventually(lambda: len(served.pods()) == 3, "the pods without a store are gone", 60)
+    # Those on their way out, too: until the nodes have learnt of it they still get requests, and refuse keys.
+    eventually(lambda: len(served.every_pod()) == 3, "the pods without a store are gone", 60)
     return served
 
 

@@ -91,10 +91,14 @@ class Served:
         conditions = self.status(name).get("conditions", [])
         return next((each for each in conditions if each["type"] == kind), {})
 
+    def every_pod(self) -> list[dict[str, Any]]:
+        """Return its pods, also those that are on their way out."""
+        items: list[dict[str, Any]] = self.get("pods", "-l", f"onceserve.dev/modeldeployment={self.name}")["items"]
+        return items
+
     def pods(self) -> list[dict[str, Any]]:
         """Return its pods that are not on their way out."""
-        items = self.get("pods", "-l", f"onceserve.dev/modeldeployment={self.name}")["items"]
-        return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
+        return [pod for pod in self.every_pod() if "deletionTimestamp" not in pod["metadata"]]
 
     def ready_pods(self) -> list[str]:
         """Return the names of its pods that are ready."""
