@@ -48,6 +48,10 @@ CLAIM, HELD, COMPLETE, COMPLETE_WITH_LEDGER, RELEASE, RENEW, SWEEP, LEDGER = map
     _sql, ("claim", "held", "complete", "complete_with_ledger", "release", "renew", "sweep", "ledger")
 )
 
+SETTLED: Final = f"{HELD.rstrip()} ORDER BY hash FOR NO KEY UPDATE"
+"""HELD, of rows that somebody else may just have completed. A lock is written as a change is, so that its commit waits for
+a synchronous standby: a completion that is seen may not have reached it yet, and be forgotten with its server."""
+
 
 class _Given(NamedTuple):
     """A completion, its answer as it is stored."""
@@ -165,7 +169,7 @@ async def _complete(session: Session, given: Sequence[_Given]) -> Sequence[objec
         rows = await session.fetch(COMPLETE, *_columns(map(_completion_row, given)))
     stored = {row["hash"] for row in rows}
     others = [one.completion.record for one in given if one.completion.record not in stored]
-    held = {row["hash"]: row for row in await session.fetch(HELD, others)} if others else {}
+    held = {row["hash"]: row for row in await session.fetch(SETTLED, others)} if others else {}
     return [
         Committed() if key in stored else _told(partial(_lost, held.get(key), completion))
         for key, completion in ((one.completion.record, one.completion) for one in given)
