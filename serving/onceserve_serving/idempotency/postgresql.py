@@ -49,8 +49,8 @@ CLAIM, HELD, COMPLETE, COMPLETE_WITH_LEDGER, RELEASE, RENEW, SWEEP, LEDGER = map
 )
 
 SETTLED: Final = f"{HELD.rstrip()} ORDER BY hash FOR NO KEY UPDATE"
-"""HELD, of rows that somebody else may just have completed. A lock is written as a change is, so that its commit waits for
-a synchronous standby: a completion that is seen may not have reached it yet, and be forgotten with its server."""
+"""HELD, of rows that somebody else may just have completed. A lock is written as a change is, so that its commit waits
+for a synchronous standby: a completion that is seen may not have reached it yet, and be forgotten with its server."""
 
 
 class _Given(NamedTuple):
