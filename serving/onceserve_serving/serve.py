@@ -1,7 +1,6 @@
 """The composition root: wires the server together and takes it through its life."""
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
@@ -139,7 +138,7 @@ class Service:
             self._grpc.announce_drain()
         # Nothing sends traffic to a server that was never ready.
         if was_ready:
-            await _within(self._settings.drain_delay, stop.now.wait())
+            await _first(self._settings.drain_delay, stop.now.wait())
 
     async def _end(self, stop: StopSignals, serving: asyncio.Task[None]) -> None:
         self._server.should_exit = True
@@ -202,8 +201,3 @@ async def _first(seconds: float, *awaited: Coroutine[Any, Any, Any]) -> None:
     await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
         task.cancel()
-
-
-async def _within(seconds: float, awaited: Coroutine[Any, Any, Any]) -> None:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(awaited, seconds)
