@@ -47,12 +47,19 @@ class UnauthenticatedError(OnceServeError):
     """The request carries no API key, or one that is not taken."""
 
 
-class OverloadedError(OnceServeError):
-    """No more requests are taken now; `retry_after` is the seconds after which one probably will be."""
+class RetryLaterError(OnceServeError):
+    """Not now; `retry_after` is the seconds after which to ask again, with the same key if it has one."""
 
-    def __init__(self, message: str, retry_after: float, reason: str) -> None:
+    def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class OverloadedError(RetryLaterError):
+    """No more requests are taken now; one probably will be then."""
+
+    def __init__(self, message: str, retry_after: float, reason: str) -> None:
+        super().__init__(message, retry_after)
         self.reason = reason
 
 
@@ -65,14 +72,6 @@ class KeyMismatchError(OnceServeError):
 
     def __init__(self) -> None:
         super().__init__("this Idempotency-Key was used for another request; a new request needs a key of its own")
-
-
-class RetryLaterError(OnceServeError):
-    """Not now; `retry_after` is the seconds after which to ask again with the same key."""
-
-    def __init__(self, message: str, retry_after: float) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
 
 
 class InProgressError(RetryLaterError):

@@ -114,8 +114,7 @@ class Pipeline:
 
         A model of another signature, or another version, may have come since.
         """
-        question = Question(keyed.record, keyed.fingerprint, LedgerRow("", "", "", ""), keyed.refuse)
-        kept = await self._found_guard().kept(question)
+        kept = await self._found_guard().kept(keyed.record, keyed.fingerprint)
         if kept is None:
             raise refused
         return kept

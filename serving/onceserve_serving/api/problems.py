@@ -153,7 +153,7 @@ def problem_of(error: Exception) -> Problem:
         status = HTTPStatus(error.status_code)
         return _problem(Kind(status, "UNKNOWN", "http", status.phrase, error.headers or {}), str(error.detail))
     kind, detail = kind_of(error)
-    if isinstance(error, errors.OverloadedError | errors.RetryLaterError):
+    if isinstance(error, errors.RetryLaterError):
         kind = kind._replace(headers={"Retry-After": str(max(math.ceil(error.retry_after), 1))})
     return _problem(kind, detail)
 

@@ -134,18 +134,18 @@ class Guard:
                     # Another has answered, or will: the store says what, by this request's own fingerprint.
                     self._telemetry.idempotent("lost")
 
-    async def kept(self, question: Question) -> Answered | None:
-        """Return the answer that was given, None if there is none yet; nothing is claimed.
+    async def kept(self, record: bytes, fingerprint: Fingerprint) -> Answered | None:
+        """Return the answer that was given to a request, None if there is none yet; nothing is claimed.
 
         Raises KeyMismatchError, AnswerNotKeptError, StoreFailedError.
         """
         try:
-            found = await self._until_known("read", lambda: self._store.read(question.record))
+            found = await self._until_known("read", lambda: self._store.read(record))
         except StoreUnavailableError as error:
             raise failed(error) from error
         if found is None or found.answer is None:
             return None
-        if not found.fingerprint.is_of(question.fingerprint):
+        if not found.fingerprint.is_of(fingerprint):
             self._telemetry.idempotent("mismatch")
             raise KeyMismatchError
         return self._replay(found.answer)

@@ -8,7 +8,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 from onceserve_serving.api.problems import Kind
-from onceserve_serving.errors import OverloadedError, RetryLaterError
+from onceserve_serving.errors import RetryLaterError
 
 if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext
@@ -45,7 +45,7 @@ def shortened(detail: str) -> str:
 
 
 def _retry_after(kind: Kind, error: Exception) -> float | None:
-    if isinstance(error, OverloadedError | RetryLaterError):
+    if isinstance(error, RetryLaterError):
         return error.retry_after
     seconds = kind.headers.get("Retry-After")
     return None if seconds is None else float(seconds)
