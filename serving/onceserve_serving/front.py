@@ -1,11 +1,13 @@
-"""What requests meet first that are no inference: probes at once, all else by way of the management application."""
+"""What requests meet first that are no inference: probes at once, as verifications; all else by way of FastAPI."""
 
 import asyncio
 from collections.abc import Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from onceserve_serving.api import verification
 from onceserve_serving.api.probes import PATHS, Probes
+from onceserve_serving.api.verification import Verification
 from onceserve_serving.edge import Edge
 from onceserve_serving.health import Health
 from onceserve_serving.repository import Repository
@@ -31,7 +33,14 @@ class Deferred:
         await app(scope, receive, send)
 
 
-def create_server(repository: Repository, health: Health, telemetry: Telemetry, *, edge: Edge | None = None) -> ASGIApp:
+def create_server(
+    repository: Repository,
+    health: Health,
+    telemetry: Telemetry,
+    verifying: Verification,
+    *,
+    edge: Edge | None = None,
+) -> ASGIApp:
     """Return the application."""
     edge = edge or Edge()
     probes = Probes(health, telemetry)
@@ -46,6 +55,8 @@ def create_server(repository: Repository, health: Health, telemetry: Telemetry, 
     async def server(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] in PATHS and scope["method"] == "GET":
             await probes(scope, send)
+        elif scope["type"] == "http" and scope["path"] == verification.PATH:
+            await verifying(scope, receive, send)
         else:
             await management(scope, receive, send)
 

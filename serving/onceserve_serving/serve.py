@@ -14,6 +14,7 @@ from onceserve_contract.termination import Failure
 from onceserve_serving import edge, front
 from onceserve_serving.admission import Capacity
 from onceserve_serving.api.open_inference import InferEndpoint
+from onceserve_serving.api.verification import Verification
 from onceserve_serving.batching.flush import Limits
 from onceserve_serving.catalog import Catalog
 from onceserve_serving.errors import InvalidSettingsError, ModelUnavailableError
@@ -67,8 +68,14 @@ class Service:
         guard = None if self._answers is None else self._answers.guard
         self._pipeline = pipeline = Pipeline(timeout=settings.timeout, guard=guard)
         self._grpc = self._grpc_server(pipeline)
+        verification = Verification(
+            self._repository,
+            settings.verification_key,
+            max_body_bytes=settings.max_body_bytes,
+            patience=settings.inference_deadline,
+        )
         self._server = HttpServer(
-            front.create_server(self._repository, self._health, self._telemetry, edge=self._edge),
+            front.create_server(self._repository, self._health, self._telemetry, verification, edge=self._edge),
             InferEndpoint(self._repository, pipeline, self._telemetry, settings.max_body_bytes, edge=self._edge),
             settings,
             self._edge.http_tls,

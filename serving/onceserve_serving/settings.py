@@ -119,6 +119,10 @@ class Settings(BaseSettings):
     Calls then need a key; probes and metrics do not. Read again when it changes. `onceserve hash-key` makes keys.
     Default: anybody may call."""
 
+    verification_key: Annotated[str, StringConstraints(pattern=r"^([0-9a-fA-F]{64})?$", to_lower=True)] = ""
+    """SHA-256 (64 hex digits) of the token with which the operator asks the model before callers do. Default: nobody
+    may."""
+
     tls_cert: Path | None = None
     """Certificate chain in PEM form: HTTP and gRPC then speak TLS alone. Read again when it changes. Default: none."""
 
@@ -131,6 +135,10 @@ class Settings(BaseSettings):
     idempotency_store: str = ""
     """URL of the store that keeps the answers to requests with an Idempotency-Key: sqlite:///PATH, redis://…,
     postgresql://… or memory:. Credentials in it are used and never shown. Default: none; keys are then refused."""
+
+    idempotency_store_type: Literal["", "sqlite", "redis", "postgresql", "memory"] = ""
+    """What the URL of the store must be of: sqlite, redis (or Valkey), postgresql or memory. Default: any. The operator
+    sets it to what the resource names."""
 
     idempotency_mode: Literal["required", "optional", "disabled"] = "optional"
     """Whether requests must, may or must not carry a key."""

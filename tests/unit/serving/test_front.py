@@ -7,6 +7,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from onceserve_serving import front
+from onceserve_serving.api.verification import Verification
 from onceserve_serving.front import Deferred
 from onceserve_serving.health import Health
 from onceserve_serving.lifecycle import Lifecycle, Phase
@@ -57,7 +58,8 @@ async def test_probes_say_the_same_with_and_without_the_framework(phase: Phase) 
     lifecycle, telemetry, repository = Lifecycle(), Telemetry(), repository_of()
     lifecycle.advance(phase)
     health = Health(repository, lifecycle, inference_deadline=1, smoke_deadline=1)
-    server = front.create_server(repository, health, telemetry)
+    verification = Verification(repository, "", max_body_bytes=1, patience=1)
+    server = front.create_server(repository, health, telemetry, verification)
     for path in ("/v2/health/live", "/v2/health/ready"):
         quick, thorough = await ask(server, path), await ask(server, path, "HEAD")
         assert quick[0] == thorough[0]
