@@ -96,6 +96,8 @@ def _entry(name: str, field: Schema, required: bool) -> str:  # noqa: FBT001
 def _type(field: Schema) -> str:
     if field.get("x-kubernetes-int-or-string"):
         return "integer or string"
+    if "type" not in field:
+        return "value"
     if field["type"] == "array":
         keys = field.get("x-kubernetes-list-map-keys")
         return f"list of {_type(field['items'])}s" + (f", unique by `{keys[0]}`" if keys else "")

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from onceserve_contract.termination import FailureReason
 from onceserve_operator import quantities
 from onceserve_operator.api.v1alpha1 import Condition, ConditionStatus, ModelDeploymentSpec
-from onceserve_operator.domain import Event, Observed, Problem, Step
+from onceserve_operator.domain import NOBODY, Event, Observed, Problem, Step, Traffic, gravest
+from onceserve_operator.rollout.phases import Phase
 
 READY = "Ready"
 AVAILABLE = "Available"
@@ -60,7 +61,7 @@ def judge(
     unknown_fields: tuple[str, ...] = (),
 ) -> tuple[Finding, ...]:
     """Return the findings about a spec that could be read; `refusals` are writes that the API server did not take."""
-    problem = _gravest(refusals) or _target_problem(observed, spec, step)
+    problem = gravest(refusals) or _target_problem(observed, spec, step)
     return (
         _accepted(unknown_fields),
         _model_loaded(observed, spec, step),
@@ -97,7 +98,10 @@ def _pod_problems(observed: Observed, spec: ModelDeploymentSpec, step: Step) -> 
 
 def _target_problem(observed: Observed, spec: ModelDeploymentSpec, step: Step) -> Problem | None:
     """Return what is in the way of the wanted revision: a pod knows the cause, its Deployment only that time is up."""
-    cause = _gravest(_pod_problems(observed, spec, step))
+    refused = next((each for each in step.rollout.refused if each.revision == step.target.name), None)
+    if refused:
+        return Problem(refused.reason, refused.message, permanent=True)
+    cause = gravest(_pod_problems(observed, spec, step))
     deployment = observed.deployment_problems.get(step.target.name)
     if cause is None or deployment is None:
         return cause or deployment
@@ -112,13 +116,9 @@ def _naming(problem: Problem, uri: str) -> Problem:
     return replace(problem, message=f"{shown}: {problem.message}")
 
 
-def _gravest(problems: tuple[Problem, ...]) -> Problem | None:
-    return min(problems, key=lambda problem: (not problem.permanent, not problem.about_model), default=None)
-
-
 def _model_loaded(observed: Observed, spec: ModelDeploymentSpec, step: Step) -> Finding:
     target = step.target
-    failed = _gravest(tuple(each for each in _pod_problems(observed, spec, step) if each.about_model))
+    failed = gravest(tuple(each for each in _pod_problems(observed, spec, step) if each.about_model))
     if failed:
         return Finding(MODEL_LOADED, FALSE, failed.reason, failed.message)
     if ready := observed.ready_pods(target.name):
@@ -151,17 +151,24 @@ def floor(replicas: int, max_unavailable: int | str) -> int:
 def _available(observed: Observed, spec: ModelDeploymentSpec) -> Finding:
     if spec.replicas == 0:
         return Finding(AVAILABLE, FALSE, SCALED_TO_ZERO, "No pod is wanted")
-    if observed.routed_revision is None:
-        return Finding(AVAILABLE, FALSE, STARTING, "The Service is being made")
-    ready = observed.ready_pods(observed.routed_revision)
+    if observed.traffic in {None, NOBODY}:
+        return Finding(AVAILABLE, FALSE, STARTING, "No pod has been found fit for traffic yet")
+    ready = observed.serving_pods
     least = floor(spec.replicas, spec.availability.max_unavailable)
-    message = f"{ready} of {spec.replicas} pods of {observed.routed_revision} answer; at least {least} must"
+    message = f"{ready} pods answer, {spec.replicas} are wanted; at least {least} must"
     enough = ready >= least
     return Finding(AVAILABLE, _status(enough), SERVING if enough else PODS_NOT_READY, message)
 
 
 def _complete(observed: Observed, spec: ModelDeploymentSpec, step: Step) -> bool:
-    return observed.routed_revision == step.target.name and observed.ready_pods(step.target.name) >= spec.replicas
+    settled = step.phase == Phase.STABLE and _serves_target(observed, step)
+    return settled and observed.ready_pods(step.target.name) >= spec.replicas
+
+
+def _serves_target(observed: Observed, step: Step) -> bool:
+    if step.traffic == NOBODY and step.moving is None:
+        return not step.rollout.refused
+    return observed.traffic == Traffic(step.target.name)
 
 
 def _movement(
@@ -190,6 +197,8 @@ def _movement(
 def _awaited(observed: Observed, spec: ModelDeploymentSpec, step: Step, problem: Problem | None) -> tuple[str, str]:
     if problem:
         return problem.reason, problem.message
+    if step.moving and step.stable:
+        return step.phase, step.message
     ready = observed.ready_pods(step.target.name)
     return STARTING, f"{ready} of {spec.replicas} pods of {step.target.name} are ready"
 
@@ -198,18 +207,18 @@ def _ready(
     observed: Observed, spec: ModelDeploymentSpec, step: Step, problem: Problem | None, *, refused: bool
 ) -> Finding:
     available = _available(observed, spec)
-    routed = observed.routed_revision == step.target.name
+    routed = _serves_target(observed, step)
     if spec.replicas == 0 and routed and not refused:
         return Finding(READY, TRUE, SCALED_TO_ZERO, "No pod is wanted, and none answers")
     if available.status is TRUE and routed and not refused:
         ready = observed.ready_pods(step.target.name)
         return Finding(READY, TRUE, SERVING, f"{ready} of {spec.replicas} pods of {step.target.name} answer")
     if problem:
-        still = f" ({observed.routed_revision} goes on serving)" if available.status is TRUE and not routed else ""
+        still = f" ({step.stable.name} goes on serving)" if available.status is TRUE and step.stable else ""
         return Finding(READY, FALSE, problem.reason, problem.message + still)
     if routed:
         return Finding(READY, FALSE, available.reason, available.message)
-    return Finding(READY, FALSE, STARTING, step.message)
+    return Finding(READY, FALSE, step.phase if step.stable else STARTING, step.message)
 
 
 def stamped(
@@ -239,6 +248,8 @@ def timestamp(moment: datetime) -> str:
 
 _TOLD = (SPEC_ACCEPTED, MODEL_LOADED, STORE_READY, READY)
 _EXPECTED = {STARTING, SCALED_TO_ZERO, PODS_NOT_READY, MOUNT_AWAITED}
+# The rollout tells of its phases itself.
+_TOLD_ELSEWHERE = set(Phase)
 
 
 def events(findings: Iterable[Finding], previous: Iterable[Condition]) -> tuple[Event, ...]:
@@ -252,7 +263,7 @@ def events(findings: Iterable[Finding], previous: Iterable[Condition]) -> tuple[
 
 def _is_news(finding: Finding, before: Condition | None) -> bool:
     known = before is not None and (before.status, before.reason) == (finding.status, finding.reason)
-    return finding.status is not UNKNOWN and not known
+    return finding.status is not UNKNOWN and not known and finding.reason not in _TOLD_ELSEWHERE
 
 
 def _is_warning(finding: Finding, before: Condition | None) -> bool:

@@ -1,8 +1,11 @@
 """The values that the pure parts exchange."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+from onceserve_operator.api.rollout import RolloutStatus
 
 Manifest = dict[str, Any]
 """A Kubernetes object, or a part of one, as plain data."""
@@ -29,6 +32,11 @@ class Problem:
     """It will not pass without a change of the spec or of the world outside the cluster."""
     about_model: bool = False
     """The model itself could not be loaded."""
+
+
+def gravest(problems: Iterable[Problem]) -> Problem | None:
+    """Return the problem that a person should hear of first."""
+    return min(problems, key=lambda problem: (not problem.permanent, not problem.about_model), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,64 @@ class Pod:
     leaving: bool
     """It is being deleted."""
     problem: Problem | None = None
+    uid: str = ""
+    address: str = ""
+    """Its IP address; empty until it has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Whom the Service sends requests to: the pods of one revision, those of all, or nobody."""
+
+    revision: str | None = None
+    shared: bool = False
+
+    def reaches(self, revision: str) -> bool:
+        """Say whether ready pods of a revision get requests."""
+        return self.shared or self.revision == revision
+
+
+NOBODY = Traffic()
+EVERYBODY = Traffic(shared=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a pod showed when it was verified."""
+
+    sha256: str
+    """Digest of the model that it has loaded."""
+    problem: Problem | None = None
+    """Why it must not get traffic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the pods of a revision measured while it got traffic."""
+
+    message: str
+    problem: Problem | None = None
+    """The bound that it does not hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What pods themselves told, as far as it is known by now."""
+
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    """By the pod's uid."""
+    unanswered: Mapping[str, str] = field(default_factory=dict)
+    """By the pod's uid: why it could not be verified yet."""
+    measured: Measured | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something worth telling a person who runs `kubectl describe`."""
+
+    reason: str
+    message: str
+    warning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +147,27 @@ class Observed:
     """As stored; not yet read into types, since an object of another release may not fit them."""
     status: Manifest
     """As last written."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
     revisions: tuple[Revision, ...] = ()
     """Newest first."""
     pods: tuple[Pod, ...] = ()
-    routed_revision: str | None = None
-    """Revision that the Service sends traffic to now."""
-    deployment_problems: dict[str, Problem] = field(default_factory=dict)
+    replicas: Mapping[str, int] = field(default_factory=dict)
+    """By revision: pods that its Deployment asks for."""
+    traffic: Traffic | None = None
+    """Whom the Service sends requests to; None where there is no Service."""
+    deployment_problems: Mapping[str, Problem] = field(default_factory=dict)
     """By revision: why its Deployment makes no progress."""
+    seen: Seen = field(default_factory=Seen)
 
     def ready_pods(self, revision: str) -> int:
         """Return how many pods of a revision answer."""
         return sum(pod.ready for pod in self.pods if pod.revision == revision)
+
+    @property
+    def serving_pods(self) -> int:
+        """Pods that answer what the Service sends."""
+        traffic = self.traffic or NOBODY
+        return sum(pod.ready for pod in self.pods if traffic.reaches(pod.revision))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +176,36 @@ class Step:
 
     target: Revision
     """The revision that the spec asks for."""
-    stable: Revision
-    """The revision that gets traffic."""
-    replicas: dict[str, int]
+    stable: Revision | None
+    """The revision that has been found right and serves; None until one has."""
+    moving: Revision | None
+    """The revision that is on its way."""
+    replicas: Mapping[str, int]
     """Wanted pods by revision; a revision that is not named has none."""
-    phase: str
-    message: str
+    traffic: Traffic
+    rollout: RolloutStatus
+    """Where it stands, in words too; the next pass goes on from it."""
+    events: tuple[Event, ...] = ()
+    due: float | None = None
+    """Seconds until time itself changes something."""
+    measures: bool = False
+    """What pods measure is judged now."""
+
+    @property
+    def phase(self) -> str:
+        """Where the rollout stands, in one word."""
+        return self.rollout.phase
+
+    @property
+    def message(self) -> str:
+        """What is awaited, in words."""
+        return self.rollout.message
+
+    @property
+    def front(self) -> Revision:
+        """The revision whose protocol the Service speaks."""
+        by_name = {each.name: each for each in (self.target, self.stable, self.moving) if each}
+        return by_name.get(self.traffic.revision or "") or self.stable or self.moving or self.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +215,3 @@ class Plan:
     children: tuple[Manifest, ...]
     """Every object that should exist, in the order of writing; what else belongs to the resource is deleted."""
     step: Step
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something worth telling a person who runs `kubectl describe`."""
-
-    reason: str
-    message: str
-    warning: bool = False

@@ -9,6 +9,10 @@ class InvalidSpecError(OperatorError):
     """The spec does not have the form that this release reads."""
 
 
+class SettingError(OperatorError):
+    """A setting is of no use, by the name of its variable."""
+
+
 class NoClusterError(OperatorError):
     """There is no API server to talk to."""
 

@@ -13,10 +13,12 @@ from pydantic import ValidationError
 
 from onceserve_operator import handlers, telemetry
 from onceserve_operator.domain import Key, Manifest
-from onceserve_operator.errors import ApiRefusedError, ApiUnavailableError, NoClusterError
+from onceserve_operator.errors import ApiRefusedError, ApiUnavailableError, NoClusterError, SettingError
+from onceserve_operator.inspection.inspector import Inspector
 from onceserve_operator.kube import kinds
 from onceserve_operator.kube.cache import Cache
 from onceserve_operator.kube.client import Client, connect
+from onceserve_operator.plan import Defaults
 from onceserve_operator.reconciler import Reconciler
 from onceserve_operator.settings import Settings
 from onceserve_operator.telemetry import Metrics
@@ -40,20 +42,23 @@ def main() -> None:
     telemetry.configure_logging(settings.log_level)
     try:
         asyncio.run(run(settings))
-    except NoClusterError as error:
+    except (NoClusterError, SettingError) as error:
         _LOG.error("%s", error)
         sys.exit(2)
 
 
 async def run(settings: Settings) -> None:
     """Watch, reconcile and resync until the process is told to stop."""
+    secret = settings.verification_secret()
     metrics = Metrics()
     server, _ = start_http_server(settings.metrics_port, registry=metrics.registry)
     _LOG.info("metrics on port %d", server.server_port)
     cache = Cache()
     async with connect(timeout=settings.request_timeout) as client:
         client.on_call = lambda verb, kind: metrics.api_requests.labels(verb, kind.kind).inc()
-        reconciler = Reconciler(client, cache, default_image=settings.server_image, clock=lambda: datetime.now(UTC))
+        inspector = Inspector(secret, lambda key: queue.add(key))  # noqa: PLW0108 - made later
+        defaults = Defaults(settings.server_image, secret)
+        reconciler = Reconciler(client, cache, inspector, defaults=defaults, clock=lambda: datetime.now(UTC))
         queue = WorkQueue(partial(_measured, reconciler, metrics), concurrency=settings.concurrency)
         listing = partial(_list_all, client, cache, settings.namespaces or (None,))
         await _first(listing)
@@ -65,6 +70,7 @@ async def run(settings: Settings) -> None:
                 resync.cancel()
         finally:
             await queue.stop()
+            await inspector.stop()
             server.shutdown()
             server.server_close()
 
@@ -89,14 +95,15 @@ def _changed(cache: Cache, queue: WorkQueue, manifest: Manifest, deleted: bool) 
         queue.add(key)
 
 
-async def _measured(reconciler: Reconciler, metrics: Metrics, key: Key) -> None:
+async def _measured(reconciler: Reconciler, metrics: Metrics, key: Key) -> float | None:
     with metrics.reconcile_duration.time():
         try:
-            await reconciler.reconcile(key)
+            due = await reconciler.reconcile(key)
         except Exception:
             metrics.reconciles.labels("error").inc()
             raise
     metrics.reconciles.labels("success").inc()
+    return due
 
 
 async def _list_all(client: Client, cache: Cache, scopes: tuple[str | None, ...]) -> None:

@@ -2,16 +2,18 @@
 
 import copy
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
 
-from onceserve_operator import rollout
+from onceserve_contract import verification
 from onceserve_operator.api.v1alpha1 import ModelDeploymentSpec
 from onceserve_operator.domain import Manifest, Observed, Plan, Revision, Step
 from onceserve_operator.errors import InvalidSpecError
 from onceserve_operator.resources import desired, revision
+from onceserve_operator.rollout.decision import decide
 
 _UNKNOWN = "extra_forbidden"
 
@@ -46,23 +48,37 @@ def _without(spec: Manifest, locations: Iterable[tuple[int | str, ...]]) -> Mani
     return known
 
 
-def make(observed: Observed, spec: ModelDeploymentSpec, default_image: str) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What the operator adds to every new revision."""
+
+    image: str
+    """Image where the spec names none."""
+    verification_secret: bytes
+    """What the tokens are made of by which the operator verifies pods."""
+
+
+def make(observed: Observed, spec: ModelDeploymentSpec, defaults: Defaults, now: datetime) -> Plan:
     """Return what a pass wants to be true."""
-    target = _target(observed, spec, default_image)
-    step = rollout.advance(observed, target, spec.replicas)
+    target = _target(observed, spec, defaults)
+    step = decide(observed, spec, target, now)
     kept = _kept(observed, step, spec.rollout.revision_history_limit)
     return Plan(desired.children(observed, spec, kept, step), step)
 
 
-def _target(observed: Observed, spec: ModelDeploymentSpec, default_image: str) -> Revision:
+def _target(observed: Observed, spec: ModelDeploymentSpec, defaults: Defaults) -> Revision:
     newest = max((each.number for each in observed.revisions), default=0)
-    wanted = revision.build(observed.key, spec, number=newest + 1, default_image=default_image)
+    name = revision.name(observed.key, spec)
+    token = verification.token(defaults.verification_secret, observed.key.namespace, name)
+    key = verification.key(token)
+    wanted = revision.build(observed.key, spec, newest + 1, default_image=defaults.image, verification_key=key)
     stored = next((each for each in observed.revisions if each.name == wanted.name), wanted)
     # Going back makes a former revision the newest, so that history keeps what served last.
     return stored if stored.number == newest else replace(stored, number=newest + 1)
 
 
 def _kept(observed: Observed, step: Step, history: int) -> tuple[Revision, ...]:
-    needed = [each for each in observed.revisions if each.name in step.replicas and each.name != step.target.name]
-    former = [each for each in observed.revisions if each.name not in step.replicas]
+    running = {*step.replicas, *(each.name for each in (step.stable, step.moving) if each)}
+    needed = [each for each in observed.revisions if each.name in running and each.name != step.target.name]
+    former = [each for each in observed.revisions if each.name not in {*running, step.target.name}]
     return (step.target, *needed, *former[:history])

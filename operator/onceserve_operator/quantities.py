@@ -17,3 +17,10 @@ def share(of: int, amount: int | str) -> int:
     if isinstance(amount, int):
         return amount
     return math.ceil(of * int(amount.rstrip("%")) / 100)
+
+
+def whole_share(of: int, amount: int | str) -> int:
+    """Return a number, or a percentage of `of` rounded down, as a Deployment counts what may be missing."""
+    if isinstance(amount, int):
+        return amount
+    return of * int(amount.rstrip("%")) // 100

@@ -5,14 +5,18 @@ from collections.abc import Callable
 from datetime import datetime
 
 from onceserve_operator import conditions, plan, status
+from onceserve_operator.api.v1alpha1 import ModelDeploymentSpec
 from onceserve_operator.conditions import Finding
-from onceserve_operator.domain import Event, Key, Manifest, Observed
+from onceserve_operator.domain import Event, Key, Manifest, Observed, Pod, Revision, Step
 from onceserve_operator.errors import ApiRefusedError, ApiUnavailableError, InvalidSpecError
+from onceserve_operator.inspection.inspector import Inspector
+from onceserve_operator.inspection.wanted import Shift, Wanted
 from onceserve_operator.kube import kinds
 from onceserve_operator.kube.apply import apply
 from onceserve_operator.kube.cache import Cache
 from onceserve_operator.kube.client import Client
 from onceserve_operator.kube.observe import observe
+from onceserve_operator.plan import Defaults
 
 _LOG = logging.getLogger(__name__)
 
@@ -20,36 +24,55 @@ _LOG = logging.getLogger(__name__)
 class Reconciler:
     """Brings a ModelDeployment's children and status to what its spec asks for; the same call for every cause."""
 
-    def __init__(self, client: Client, cache: Cache, *, default_image: str, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        cache: Cache,
+        inspector: Inspector,
+        *,
+        defaults: Defaults,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._client = client
         self._cache = cache
-        self._default_image = default_image
+        self._inspector = inspector
+        self._defaults = defaults
         self._clock = clock
 
-    async def reconcile(self, key: Key) -> None:
-        """Make one pass. Raises ApiUnavailableError: the pass is to be tried again."""
-        observed = observe(self._cache, key)
+    async def reconcile(self, key: Key) -> float | None:
+        """Make one pass; return after how many seconds time itself asks for another, if it does.
+
+        Raises ApiUnavailableError: the pass is to be tried again.
+        """
+        observed = observe(self._cache, key, self._inspector.seen(key))
         if observed is None:
-            return
+            self._inspector.want(key, None)
+            return None
+        now = self._clock()
         try:
             spec, unknown_fields = plan.read(observed)
         except InvalidSpecError as error:
             findings = conditions.reject(str(error))
-            await self._report(observed, findings, status.of_rejection(observed, findings, self._clock()))
-            return
-        planned = plan.make(observed, spec, self._default_image)
+            await self._report(observed, findings, status.of_rejection(observed, findings, now))
+            return None
+        planned = plan.make(observed, spec, self._defaults, now)
+        self._inspector.want(key, _wanted(observed, spec, planned.step))
         refusals = await apply(self._client, self._cache, observed, planned.children)
         findings = conditions.judge(observed, spec, planned.step, refusals, unknown_fields)
-        await self._report(observed, findings, status.of_step(observed, planned.step, findings, self._clock()))
+        wanted = status.of_step(observed, planned.step, findings, now)
+        await self._report(observed, findings, wanted, planned.step.events)
+        return planned.step.due
 
-    async def _report(self, observed: Observed, findings: tuple[Finding, ...], wanted: Manifest) -> None:
+    async def _report(
+        self, observed: Observed, findings: tuple[Finding, ...], wanted: Manifest, happened: tuple[Event, ...] = ()
+    ) -> None:
         if wanted == observed.status:
             return
         stored = await self._client.apply_status(observed.key, wanted)
         if stored is None:
             return
         self._cache.put(stored)
-        for event in conditions.events(findings, status.previous_conditions(observed)):
+        for event in (*happened, *conditions.events(findings, status.previous_conditions(observed))):
             _LOG.info("%s: %s: %s", observed.key, event.reason, event.message)
             await self._tell(_reference(stored), event)
 
@@ -59,6 +82,34 @@ class Reconciler:
             await self._client.post_event(about, event)
         except (ApiRefusedError, ApiUnavailableError) as error:
             _LOG.warning("%s: no Event: %s", about["metadata"]["name"], error)
+
+
+def _wanted(observed: Observed, spec: ModelDeploymentSpec, step: Step) -> Wanted | None:
+    """Return what pods are asked while a revision is on its way; nothing else has to be known of them."""
+    moving = step.moving
+    if moving is None:
+        return None
+    return Wanted(
+        revision=moving.name,
+        scheme=moving.scheme,
+        sha256=moving.sha256,
+        verification=spec.rollout.verification,
+        pods=_answering(observed, moving),
+        shift=_shift(observed, moving, step.stable) if step.measures and step.stable else None,
+    )
+
+
+def _shift(observed: Observed, moving: Revision, stable: Revision) -> Shift:
+    return Shift(
+        target=_answering(observed, moving),
+        stable=_answering(observed, stable),
+        stable_revision=stable.name,
+        stable_scheme=stable.scheme,
+    )
+
+
+def _answering(observed: Observed, revision: Revision) -> tuple[Pod, ...]:
+    return tuple(pod for pod in observed.pods if pod.revision == revision.name and pod.ready)
 
 
 def _reference(stored: Manifest) -> Manifest:

@@ -1,9 +1,14 @@
 """Settings of the operator, from environment variables that the chart sets."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from onceserve_operator.errors import SettingError
+
+_SECRET_BYTES = 32
 
 
 class Settings(BaseSettings):
@@ -13,6 +18,8 @@ class Settings(BaseSettings):
 
     server_image: str
     """Image of new revisions whose spec names none: the server of the operator's own release."""
+    verification_secret_file: Path
+    """File with the secret that the tokens are made of by which the operator verifies pods, 32 bytes at least."""
     namespaces: Annotated[tuple[str, ...], NoDecode] = ()
     """Comma-separated namespaces to look after. Default: all."""
     resync: Annotated[float, Field(ge=1, le=60)] = 60.0
@@ -27,6 +34,17 @@ class Settings(BaseSettings):
     """TCP port of /metrics; 0 picks a free one."""
     health_port: Annotated[int, Field(ge=1, le=65535)] = 8081
     """TCP port of /healthz."""
+
+    def verification_secret(self) -> bytes:
+        """Return the secret itself, less the line end that editors leave. Raises SettingError."""
+        variable, path = "ONCESERVE_OPERATOR_VERIFICATION_SECRET_FILE", self.verification_secret_file
+        try:
+            secret = path.read_bytes().strip()
+        except OSError as error:
+            raise SettingError(f"{variable}: {path}: {error.strerror}") from None
+        if len(secret) < _SECRET_BYTES:
+            raise SettingError(f"{variable}: {path} has {len(secret)} bytes; at least {_SECRET_BYTES} were expected")
+        return secret
 
     @field_validator("namespaces", mode="before")
     @classmethod

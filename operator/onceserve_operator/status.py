@@ -6,7 +6,7 @@ from datetime import datetime
 from pydantic import TypeAdapter, ValidationError
 
 from onceserve_operator import conditions
-from onceserve_operator.api.v1alpha1 import Condition, ModelDeploymentStatus, RevisionStatus, RolloutStatus
+from onceserve_operator.api.v1alpha1 import Condition, ModelDeploymentStatus, RevisionStatus
 from onceserve_operator.conditions import Finding
 from onceserve_operator.domain import Manifest, Observed, Revision, Step
 from onceserve_operator.resources import labels, names
@@ -29,12 +29,12 @@ def of_step(observed: Observed, step: Step, findings: tuple[Finding, ...], now: 
         ModelDeploymentStatus(
             observed_generation=observed.generation,
             replicas=len(observed.pods),
-            ready_replicas=observed.ready_pods(observed.routed_revision or ""),
+            ready_replicas=observed.serving_pods,
             selector=",".join(f"{name}={value}" for name, value in labels.of_all(observed.key).items()),
-            url=names.url(observed.key, step.stable.scheme),
-            stable_revision=step.stable.name,
+            url=names.url(observed.key, step.front.scheme),
+            stable_revision=step.stable.name if step.stable else None,
             target_revision=step.target.name,
-            rollout=RolloutStatus(phase=step.phase, message=step.message),
+            rollout=step.rollout,
             revisions=[_revision(observed, each, now) for each in revisions],
             conditions=_stamped(observed, findings, now),
         )

@@ -25,8 +25,10 @@ def backoff() -> Iterator[float]:
 class WorkQueue:
     """Keys that want a pass. Adding a key again while it waits changes nothing; while it runs, it runs once more."""
 
-    def __init__(self, process: Callable[[Key], Awaitable[None]], *, concurrency: int) -> None:
+    def __init__(self, process: Callable[[Key], Awaitable[float | None]], *, concurrency: int) -> None:
+        """`process` may return after how many seconds it wants another pass, whatever happens meanwhile."""
         self._process = process
+        self._later: dict[Key, asyncio.TimerHandle] = {}
         self._slots = asyncio.Semaphore(concurrency)
         self._wanted: dict[Key, asyncio.Event] = {}
         self._workers: dict[Key, asyncio.Task[None]] = {}
@@ -39,6 +41,8 @@ class WorkQueue:
 
     async def stop(self) -> None:
         """End all work at the next await."""
+        for timer in self._later.values():
+            timer.cancel()
         workers = list(self._workers.values())
         for worker in workers:
             worker.cancel()
@@ -63,11 +67,21 @@ class WorkQueue:
     async def _tried(self, key: Key) -> bool:
         async with self._slots:
             try:
-                await self._process(key)
+                self._schedule(key, await self._process(key))
             except Exception:  # the queue must outlive whatever one resource meets; it is logged and tried again
                 _LOG.exception("%s: the pass failed and will be tried again", key)
                 return False
         return True
+
+    def _schedule(self, key: Key, delay: float | None) -> None:
+        if earlier := self._later.pop(key, None):
+            earlier.cancel()
+        if delay is not None:
+            self._later[key] = asyncio.get_running_loop().call_later(delay, self._due, key)
+
+    def _due(self, key: Key) -> None:
+        del self._later[key]
+        self.add(key)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

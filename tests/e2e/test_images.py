@@ -215,7 +215,8 @@ def test_the_server_says_what_setting_is_wrong(server: Image) -> None:
 
 def test_the_operator_says_what_setting_is_missing(operator: Image) -> None:
     status, output = operator.run("onceserve-operator")
-    assert (status, output) == (2, "ONCESERVE_OPERATOR_SERVER_IMAGE: Field required\n")
+    missing = ("SERVER_IMAGE", "VERIFICATION_SECRET_FILE")
+    assert (status, output.splitlines()) == (2, [f"ONCESERVE_OPERATOR_{name}: Field required" for name in missing])
 
 
 KUBECONFIG = """\
@@ -231,7 +232,12 @@ users: [{name: none, user: {}}]
 def test_the_operator_starts_and_waits_for_the_api_server(operator: Image, tmp_path: Path) -> None:
     (tmp_path / "config").write_text(KUBECONFIG)
     tmp_path.chmod(0o755)
-    environment = {"KUBECONFIG": "/config/config", "ONCESERVE_OPERATOR_SERVER_IMAGE": "onceserve/server:test"}
+    (tmp_path / "secret").write_text("s" * 32)
+    environment = {
+        "KUBECONFIG": "/config/config",
+        "ONCESERVE_OPERATOR_SERVER_IMAGE": "onceserve/server:test",
+        "ONCESERVE_OPERATOR_VERIFICATION_SECRET_FILE": "/config/secret",
+    }
     with operator.started(mounts={"/config": tmp_path}, **environment) as running:
         eventually(lambda: "127.0.0.1:1" in running.output(), "the first attempt to reach the API server")
         time.sleep(1)

@@ -11,6 +11,7 @@ from kubernetes.config import new_client_from_config
 
 from devcluster.cluster import Cluster, control_plane
 from support.api_server import Api
+from support.pods import answering
 
 CRD = Path(__file__).parents[2] / "crds" / "modeldeployments.onceserve.dev.yaml"
 
@@ -36,6 +37,13 @@ def definition(cluster: Cluster) -> dict[str, Any]:
     cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRD))
     content: dict[str, Any] = yaml.safe_load(CRD.read_text())
     return content
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What answers the operator where pods would, in clusters that have no nodes."""
+    with answering(tmp_path_factory.mktemp("pods")):
+        yield
 
 
 _numbers = count(1)

@@ -1,80 +1,163 @@
-"""A client that asks without pause and never retries, as a process of its own that can run in a node's network.
+"""Clients that ask a model and never retry, as a process of its own that can run in a node's network.
 
-    python load.py URL BODY_FILE SECONDS CLIENTS {new,keep-alive}
+    python load.py URL BODY_FILE LOOP,CONNECTIONS,CLIENTS[,RATE]...
 
-Runs for SECONDS at most, or until SIGTERM; then prints one JSON object: calls, failures (each with its time and words),
-calls by answering pod, and the different response bodies.
+LOOP closed: each client asks again a moment after its answer. LOOP open: so many CLIENTS share RATE calls a second that
+are due whatever the answers take; latency counts from when a call was due. CONNECTIONS: new for each call, or keep-alive.
+
+Each line on standard input ends a window and prints what was seen in it, as one line of JSON; the end of the input ends
+the load as well. A call belongs to the window in which it ends.
 """
 
 import http.client
+import itertools
 import json
-import signal
+import math
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 PAUSE = 0.005
-"""Seconds between the calls of one client: a load that two cores carry beside a cluster."""
+"""Seconds between the calls of one client in the closed loop: a load that two cores carry beside a cluster."""
+GROWTH = 1.03
+"""From one bucket of latency to the next."""
+KEPT = 1000
+"""Failures whose words are kept, in each window."""
+
+
+class Window:
+    """What all clients have seen together from one mark to the next; its size does not grow with the calls."""
+
+    def __init__(self) -> None:
+        self.begun = time.time()
+        self.failed = 0
+        self.failures: list[dict[str, Any]] = []
+        self.pods: Counter[str] = Counter()
+        self.bodies: Counter[str] = Counter()
+        self.latencies: defaultdict[str, Counter[int]] = defaultdict(Counter)
+        self.revisions: dict[str, dict[str, float]] = {}
+        self.returns = 0
+
+    def note(self, kind: str, revision: str, seconds: float) -> None:
+        """Count an answer, and when its revision has answered."""
+        self.latencies[kind][math.ceil(math.log(max(seconds, 1e-6), GROWTH))] += 1
+        now = time.time()
+        seen = self.revisions.setdefault(revision, {"calls": 0, "first": now})
+        seen["calls"] += 1
+        seen["last"] = now
+
+    def fail(self, kind: str, words: str) -> None:
+        """Count a failure."""
+        self.failed += 1
+        if len(self.failures) < KEPT:
+            self.failures.append({"at": time.time(), "words": f"{kind}: {words}"})
+
+    def report(self) -> str:
+        """Return all of it as JSON."""
+        return json.dumps({**vars(self), "ended": time.time()})
 
 
 class Load:
-    """What all clients have seen together."""
+    """All clients, and the window that is open."""
 
-    def __init__(self, url: str, body: bytes, *, keep_alive: bool) -> None:
+    def __init__(self, url: str, body: bytes) -> None:
         parts = urlsplit(url)
         self._host, self._path = parts.netloc, parts.path
         self._body = body
-        self._headers = {"Content-Type": "application/json"} | ({} if keep_alive else {"Connection": "close"})
         self._lock = threading.Lock()
+        self._revisions: dict[bytes, str] = {}
+        self._window = Window()
         self.stop = threading.Event()
-        self.pods: Counter[str] = Counter()
-        self.bodies: Counter[str] = Counter()
-        self.failures: list[dict[str, object]] = []
 
-    def client(self) -> None:
-        """Ask until told to stop."""
+    def mark(self) -> Window:
+        """Begin a window; return the one before."""
+        with self._lock:
+            done, self._window = self._window, Window()
+            return done
+
+    def client(self, kind: str, due: Iterator[float], connections: str) -> None:
+        """Ask whenever it is due."""
+        headers = {"Content-Type": "application/json"} | ({"Connection": "close"} if connections == "new" else {})
         connection = http.client.HTTPConnection(self._host, timeout=10)
-        while not self.stop.is_set():
+        met: list[str] = []
+        for begun in due:
             try:
-                connection.request("POST", self._path, self._body, self._headers)
+                connection.request("POST", self._path, self._body, headers)
                 response = connection.getresponse()
-                self._note(response.status, response.headers.get("onceserve-pod", ""), response.read())
+                body, pod = response.read(), response.headers.get("onceserve-pod", "")
             except (OSError, http.client.HTTPException) as error:
-                self._fail(f"{type(error).__name__}: {error}")
                 connection.close()
-            time.sleep(PAUSE)
+                with self._lock:
+                    self._window.fail(kind, f"{type(error).__name__}: {error}")
+                continue
+            self._note(kind, response.status, pod, body, time.monotonic() - begun, met)
         connection.close()
 
-    def _note(self, status: int, pod: str, body: bytes) -> None:
-        if status != 200:
-            self._fail(f"{status} {body!r}")
-            return
+    def _note(self, kind: str, status: int, pod: str, body: bytes, seconds: float, met: list[str]) -> None:
         with self._lock:
-            self.pods[pod] += 1
-            self.bodies[body.decode()] += 1
+            if status != http.client.OK:
+                self._window.fail(kind, f"{status} {body!r}")
+                return
+            if body not in self._revisions:
+                self._revisions[body] = json.loads(body)["model_version"]
+            revision = self._revisions[body]
+            self._window.note(kind, revision, seconds)
+            self._window.pods[pod] += 1
+            self._window.bodies[body.decode()] += 1
+            if revision not in met[-1:]:
+                # It has met another one since.
+                self._window.returns += revision in met
+                met[:] = [*(each for each in met if each != revision), revision]
 
-    def _fail(self, words: str) -> None:
-        with self._lock:
-            self.failures.append({"at": time.time(), "words": words})
+    def closed(self) -> Iterator[float]:
+        """Return when one client asks: a moment after its last answer."""
+        while not self.stop.is_set():
+            yield time.monotonic()
+            time.sleep(PAUSE)
+
+    def open(self, arrivals: Callable[[], float]) -> Iterator[float]:
+        """Return when one of several clients asks: when it is its turn, and at once if that has passed."""
+        while not self.stop.is_set():
+            due = arrivals()
+            if self.stop.wait(max(0.0, due - time.monotonic())):
+                return
+            yield due
+
+
+def arrivals(rate: float) -> Callable[[], float]:
+    """Return a function that gives each call the moment at which it is due."""
+    moments = itertools.count(time.monotonic(), 1 / rate)
+    # One `next` of a counter in C is not divided among threads.
+    return lambda: next(moments)
+
+
+def threads(load: Load, spec: str) -> Iterator[threading.Thread]:
+    """Return clients of one kind."""
+    loop, connections, clients, *rate = spec.split(",")
+    turns = arrivals(float(rate[0])) if loop == "open" else None
+    for _ in range(int(clients)):
+        due = load.open(turns) if turns else load.closed()
+        yield threading.Thread(target=load.client, args=(f"{loop} {connections}", due, connections))
 
 
 def main() -> None:
-    """Run as many clients as asked for."""
-    url, body, seconds, clients, connections = sys.argv[1:]
-    load = Load(url, Path(body).read_bytes(), keep_alive=connections == "keep-alive")
-    signal.signal(signal.SIGTERM, lambda *_: load.stop.set())
-    threads = [threading.Thread(target=load.client) for _ in range(int(clients))]
-    for thread in threads:
+    """Run the clients until the input ends."""
+    url, body, *specs = sys.argv[1:]
+    load = Load(url, Path(body).read_bytes())
+    clients = [thread for spec in specs for thread in threads(load, spec)]
+    for thread in clients:
         thread.start()
-    load.stop.wait(float(seconds))
+    for _ in sys.stdin:
+        print(load.mark().report(), flush=True)
     load.stop.set()
-    for thread in threads:
+    for thread in clients:
         thread.join()
-    calls = load.pods.total() + len(load.failures)
-    print(json.dumps({"calls": calls, "failures": load.failures, "pods": load.pods, "bodies": load.bodies}))
+    print(load.mark().report(), flush=True)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ NAMESPACE = "onceserve-system"
 SERVICE_ACCOUNT = "onceserve-operator"
 USER = f"system:serviceaccount:{NAMESPACE}:{SERVICE_ACCOUNT}"
 IMAGE = "onceserve/server:integration"
+SECRET = b"the secret of every operator in these tests"
 
 
 @dataclass
@@ -45,6 +46,7 @@ class OperatorProcess:
             "PYTHONWARNINGS": "error",
             "KUBECONFIG": str(self.kubeconfig),
             "ONCESERVE_OPERATOR_SERVER_IMAGE": IMAGE,
+            "ONCESERVE_OPERATOR_VERIFICATION_SECRET_FILE": str(self._secret()),
             "ONCESERVE_OPERATOR_RESYNC": str(self.resync),
             "ONCESERVE_OPERATOR_METRICS_PORT": str(self._ports[0]),
             "ONCESERVE_OPERATOR_HEALTH_PORT": str(self._ports[1]),
@@ -54,6 +56,11 @@ class OperatorProcess:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         eventually(self.is_healthy, "the operator is healthy")
+
+    def _secret(self) -> Path:
+        path = self.log.with_suffix(".secret")
+        path.write_bytes(SECRET)
+        return path
 
     def is_healthy(self) -> bool:
         """Say whether /healthz answers; fail with the log where the process has ended."""

@@ -7,6 +7,7 @@ from onceserve_contract import termination
 from onceserve_contract.termination import Failure
 from support.api_server import Api
 from support.modeldeployments import collection, deployment
+from support.pods import RIGHT
 from support.waiting import eventually
 
 Object = dict[str, Any]
@@ -107,26 +108,42 @@ class Deployed:
         assert self.api.delete(f"{self._collection(plural)}/{name}").accepted
 
     def routed_revision(self) -> str | None:
-        """Return the revision that the Service sends traffic to."""
+        """Return the one revision that the Service sends traffic to; None while it is none or several."""
         service = self.child("services", self.name)
-        return service["spec"]["selector"].get("onceserve.dev/revision") if service else None
+        return service["spec"]["selector"].get("onceserve.dev/revision") or None if service else None
+
+    def follow(self, revision: str, address: str = RIGHT) -> None:
+        """Report that all pods answer that a revision has now."""
+        self.report_ready([pod for pod in self._pods_of(revision) if "podIP" not in pod["status"]], address)
+
+    def complete(self, revision: str, address: str = RIGHT) -> None:
+        """Report pods of a revision as they come, until it has all traffic and is Ready."""
+
+        def done() -> bool:
+            self.follow(revision, address)
+            return self.routed_revision() == revision and self.status()["rollout"]["phase"] == "Stable"
+
+        eventually(done, f"{revision} has all traffic")
+        self.await_condition("Ready", "True")
 
     def await_pods(self, revision: str, number: int) -> list[Object]:
         """Wait until a revision has this many pods; return them."""
 
         def found() -> list[Object]:
-            pods = [
-                pod for pod in self.children("pods") if pod["metadata"]["labels"]["onceserve.dev/revision"] == revision
-            ]
+            pods = self._pods_of(revision)
             return pods if len(pods) == number else []
 
         return eventually(found, f"{number} pods of {revision}")
 
-    def report_ready(self, pods: list[Object]) -> None:
-        """Report, as a kubelet would, that pods answer."""
+    def _pods_of(self, revision: str) -> list[Object]:
+        pods = self.children("pods")
+        return [pod for pod in pods if pod["metadata"]["labels"]["onceserve.dev/revision"] == revision]
+
+    def report_ready(self, pods: list[Object], address: str = RIGHT) -> None:
+        """Report, as a kubelet would, that pods answer, at this address."""
         for pod in pods:
             running = {"state": {"running": {}}, "ready": True}
-            self._report(pod, "True", running)
+            self._report(pod, "True", running, {"podIP": address, "podIPs": [{"ip": address}]})
 
     def report_failure(self, pods: list[Object], failure: Failure) -> None:
         """Report, as a kubelet would, that the servers ended with this termination message."""
@@ -135,12 +152,13 @@ class Deployed:
         for pod in pods:
             self._report(pod, "False", {"state": back_off, "lastState": ended, "ready": False})
 
-    def _report(self, pod: Object, ready: str, container: Object) -> None:
+    def _report(self, pod: Object, ready: str, container: Object, network: Object | None = None) -> None:
         image = pod["spec"]["containers"][0]["image"]
         full = {"name": "server", "image": image, "imageID": "", "restartCount": 0, "started": True, **container}
         conditions = [{"type": kind, "status": ready} for kind in ("Ready", "ContainersReady")]
         scheduled = {"type": "PodScheduled", "status": "True"}
         status = {"phase": "Running", "conditions": [scheduled, *conditions], "containerStatuses": [full]}
+        status |= network or {}
         path = f"{self._collection('pods')}/{pod['metadata']['name']}/status"
         answer = self.api.merge(path, {"status": status})
         assert answer.accepted, answer.body

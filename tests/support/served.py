@@ -1,13 +1,8 @@
 """The breast-cancer example on a real cluster, and what a test does to it and reads of it."""
 
 import json
-import subprocess
-import sys
-import tempfile
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +11,13 @@ import onnxruntime
 import yaml
 
 from devcluster.cluster import Cluster
+from support import loading
+from support.loading import CLIENT_NODE as CLIENT_NODE
+from support.loading import Load, Window
 from support.waiting import eventually
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "breast-cancer"
-LOAD = Path(__file__).with_name("load.py")
-CLIENT_NODE = "node-1"
 ROWS: list[list[float]] = json.loads((EXAMPLE / "test-set.json").read_text())["rows"]
-
-
-@dataclass
-class LoadReport:
-    """What a load has seen; filled in when it has ended."""
-
-    calls: int = 0
-    failures: list[dict[str, Any]] = field(default_factory=list)
-    pods: Counter[str] = field(default_factory=Counter)
-    bodies: Counter[str] = field(default_factory=Counter)
 
 
 class Served:
@@ -111,25 +97,16 @@ class Served:
         return f"http://{address}/v2/models/{self.name}/infer"
 
     @contextmanager
-    def load(self, seconds: float = 60, clients: int = 4, connections: str = "new") -> Iterator[LoadReport]:
+    def load(self, connections: str = "new") -> Iterator[Window]:
         """Ask without pause and without retries from within the cluster, for as long as the block takes."""
-        report = LoadReport()
-        with tempfile.NamedTemporaryFile() as body:
-            body.write(request_body(ROWS[:1]))
-            body.flush()
-            arguments = [self.url, body.name, str(seconds), str(clients), connections]
-            command = self.cluster.exec_command(CLIENT_NODE, [sys.executable, str(LOAD), *arguments])
-            process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE)
-            try:
-                yield report
-                process.terminate()
-                output, _ = process.communicate(timeout=30)
-            finally:
-                process.kill()
-                process.wait()
-        seen = json.loads(output)
-        report.calls, report.failures = seen["calls"], seen["failures"]
-        report.pods, report.bodies = Counter(seen["pods"]), Counter(seen["bodies"])
+        seen = Window()
+        with self.running_load(f"closed,{connections},4") as load:
+            yield seen
+            seen.add(load.end())
+
+    def running_load(self, *clients: str) -> AbstractContextManager[Load]:
+        """Have clients ask from within the cluster, as `load.py` describes them."""
+        return loading.running(self.cluster, self.url, request_body(ROWS[:1]), clients)
 
     def describe(self) -> str:
         """Return what a person would look at when something is wrong."""

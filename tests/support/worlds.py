@@ -11,14 +11,18 @@ import yaml
 from onceserve_contract import termination
 from onceserve_contract.termination import Failure
 from onceserve_operator import conditions, plan, status
-from onceserve_operator.domain import Event, Key, Manifest, Observed, Plan, Problem
+from onceserve_operator.domain import Event, Key, Manifest, Measured, Observed, Plan, Problem, Seen, Traffic, Verdict
 from onceserve_operator.kube import kinds
 from onceserve_operator.kube.cache import Cache
 from onceserve_operator.kube.kinds import Kind
 from onceserve_operator.kube.observe import observe
+from onceserve_operator.plan import Defaults
 from onceserve_operator.resources import labels, names
+from onceserve_operator.rollout.commands import ANNOTATION
 
 IMAGE = "onceserve/server:1.0.0"
+DIGEST = "0" * 64
+SECRET = b"a secret that every golden file shares"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -33,6 +37,9 @@ class World:
         self._pods: list[Manifest] = []
         self.now = START
         self.image = image
+        self.verdicts: dict[str, Verdict] = {}
+        self.silent: set[str] = set()
+        self.measured: Measured | None = None
         self.cache = Cache()
         defaults: Manifest = {
             "metadata": {
@@ -54,14 +61,22 @@ class World:
 
     def observed(self) -> Observed:
         """Return what the operator sees now."""
-        observed = observe(self.cache, self.key)
+        observed = observe(self.cache, self.key, self.seen())
         assert observed is not None
         return observed
+
+    def seen(self) -> Seen:
+        """Return what pods told: all that are ready are right, but for those whose verdict a test has given."""
+        ready = {pod["metadata"]["uid"]: pod for pod in self._pods if _is_ready(pod)}
+        revisions = {uid: pod["metadata"]["labels"][labels.REVISION] for uid, pod in ready.items()}
+        answering = {uid: revision for uid, revision in revisions.items() if revision not in self.silent}
+        verdicts = {uid: self.verdicts.get(revision, Verdict(DIGEST)) for uid, revision in answering.items()}
+        return Seen(verdicts, dict.fromkeys(ready.keys() - answering, "it does not answer"), self.measured)
 
     def planned(self) -> Plan:
         """Return what the operator would do now."""
         observed = self.observed()
-        return plan.make(observed, plan.read(observed)[0], self.image)
+        return plan.make(observed, plan.read(observed)[0], Defaults(self.image, SECRET), self.now)
 
     def settle(self) -> Plan:
         """Make passes until one changes nothing, as the events of each would lead to."""
@@ -76,7 +91,7 @@ class World:
         observed, planned = self.observed(), self.planned()
         spec, unknown = plan.read(observed)
         findings = conditions.judge(observed, spec, planned.step, refusals, unknown)
-        self.events += conditions.events(findings, status.previous_conditions(observed))
+        self.events += [*planned.step.events, *conditions.events(findings, status.previous_conditions(observed))]
         self._take(planned.children, refused_kinds)
         self.resource = {**self.resource, "status": status.of_step(observed, planned.step, findings, self.now)}
         self._store(self.resource)
@@ -87,6 +102,12 @@ class World:
         metadata = self.resource["metadata"]
         metadata = {**metadata, "generation": metadata["generation"] + 1}
         self.resource = {**self.resource, "metadata": metadata, "spec": {**self.resource["spec"], **spec}}
+        self._store(self.resource)
+
+    def command(self, value: str) -> None:
+        """Have a person set the annotation by which rollouts are commanded."""
+        metadata = {**self.resource["metadata"], "annotations": {ANNOTATION: value}}
+        self.resource = {**self.resource, "metadata": metadata}
         self._store(self.resource)
 
     def recreate(self) -> None:
@@ -125,6 +146,25 @@ class World:
             creating = {"name": "server", "state": {"waiting": {"reason": "ContainerCreating"}}}
             self.add_pod(f"{revision}-mounting", revision, is_ready=False, container=creating, secret=mounting)
 
+    def follow(self) -> None:
+        """Have each Deployment get the pods that it asks for: new ones are ready, those that are not go first."""
+        for revision, wanted in self.replicas().items():
+            ours = [pod for pod in self._pods if pod["metadata"]["labels"][labels.REVISION] == revision]
+            for pod in sorted(ours, key=_is_ready, reverse=True)[wanted:]:
+                self._pods.remove(pod)
+                self.cache.drop(pod)
+            for _ in range(wanted - len(ours)):
+                running = {"name": "server", "image": self.image, "state": {"running": {}}, "lastState": {}}
+                self.add_pod(f"{revision}-{next(self._versions)}", revision, is_ready=True, container=running)
+
+    def roll_out(self) -> Plan:
+        """Make passes, and have the cluster follow each, until neither changes anything."""
+        while True:
+            before = self.settle(), len(self._pods)
+            self.follow()
+            if len(self._pods) == before[1] and self.settle() == before[0]:
+                return before[0]
+
     def add_pod(self, name: str, revision: str, is_ready: bool, container: Manifest, secret: str = "") -> None:
         """Add one pod as the kubelet would report it; with a Secret that it cannot mount yet."""
         volumes = [{"name": "secret", "secret": {"secretName": secret}}] if secret else []
@@ -156,12 +196,11 @@ class World:
         found: Manifest = next(each for each in self.resource["status"]["conditions"] if each["type"] == kind)
         return found
 
-    def service_revision(self) -> str:
-        """Return the revision that gets traffic."""
+    def traffic(self) -> Traffic:
+        """Return whom the Service sends requests to."""
         service = self.cache.get(kinds.SERVICE, self.key.namespace, names.service(self.key))
         assert service is not None
-        revision: str = service["spec"]["selector"][labels.REVISION]
-        return revision
+        return labels.traffic_of(service["spec"]["selector"])
 
     def replicas(self) -> dict[str, int]:
         """Return the wanted pods of each Deployment that exists."""
@@ -187,8 +226,13 @@ class World:
             live = self.cache.get(kinds.of(child), metadata["namespace"], metadata["name"])
             created = live["metadata"]["creationTimestamp"] if live else conditions.timestamp(self.now)
             uid = live["metadata"]["uid"] if live else f"uid-{next(self._versions)}"
-            self._store({**child, "metadata": {**metadata, "uid": uid, "creationTimestamp": created}})
+            told = {"status": live["status"]} if live and "status" in live else {}
+            self._store({**child, **told, "metadata": {**metadata, "uid": uid, "creationTimestamp": created}})
 
     def _store(self, manifest: Manifest) -> None:
         version = str(next(self._versions))
         self.cache.put({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": version}})
+
+
+def _is_ready(pod: Manifest) -> bool:
+    return {"type": "Ready", "status": "True"} in pod["status"]["conditions"]

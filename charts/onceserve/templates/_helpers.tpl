@@ -17,6 +17,10 @@
 {{ include "onceserve.fullname" . }}-store
 {{- end -}}
 
+{{- define "onceserve.verificationName" -}}
+{{- default (printf "%s-verification" (include "onceserve.fullname" .)) .Values.operator.verificationSecret -}}
+{{- end -}}
+
 {{- define "onceserve.storeSelector" -}}
 app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
 app.kubernetes.io/instance: {{ .Release.Name }}

@@ -70,6 +70,8 @@ SUBDOMAIN_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-
 DATA_KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
 LABEL_VALUE_PATTERN = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"
 
+HostName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^(\*\.)?" + SUBDOMAIN_PATTERN[1:])]
+"""A host name, which may begin with `*.`."""
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=SUBDOMAIN_PATTERN)]
 """Name of an object of Kubernetes."""
 LabelValue = Annotated[str, Field(max_length=63, pattern=LABEL_VALUE_PATTERN)]
@@ -102,3 +104,9 @@ IntOrPercentage = Annotated[
     Rule("type(self) == string || self >= 0", "must be a number of at least 0, or a percentage such as 25%"),
 ]
 """A number, or a percentage such as `25%`."""
+
+Decimal = Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(e-?[0-9]{1,3})?$")]
+"""A number as text, since floating-point numbers are not read alike by everyone: `0.01`, `1e-5`."""
+
+Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+"""A moment as Kubernetes writes it (RFC 3339)."""

@@ -7,12 +7,12 @@ validated, so what must hold across fields is a CEL rule here and nowhere else.
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import ConfigDict, Field
 
 from onceserve_operator.api.markers import (
     DATA_KEY_PATTERN,
     Duration,
+    HostName,
     Int64,
     IntOrPercentage,
     LabelValue,
@@ -25,6 +25,8 @@ from onceserve_operator.api.markers import (
     at_most,
     rules,
 )
+from onceserve_operator.api.model import ApiModel
+from onceserve_operator.api.rollout import Rollout, RolloutStatus
 
 GROUP = "onceserve.dev"
 VERSION = "v1alpha1"
@@ -36,18 +38,6 @@ SHORT_NAME = "mdep"
 
 MAX_NAME_LENGTH = 50
 """Children append a revision to the name, and label values end at 63 characters."""
-
-
-class ApiModel(BaseModel):
-    """A part of the resource: camelCase outside, immutable inside, unknown fields refused instead of ignored."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        populate_by_name=True,
-        extra="forbid",
-        frozen=True,
-        use_attribute_docstrings=True,
-    )
 
 
 class Model(ApiModel):
@@ -359,13 +349,17 @@ class Idempotency(ApiModel):
     """Refuse (409 with Retry-After) or Wait for the answer of a request that is still running. Default: Refuse."""
 
 
-class Rollout(ApiModel):
-    """How a change reaches the pods."""
+class Gateway(ApiModel):
+    """A Gateway through which the model is called, and which splits traffic exactly while a canary is rolled out."""
 
-    progress_deadline: PositiveDuration = "10m"
-    """How long a revision may take to become ready before it is reported as stalled."""
-    revision_history_limit: Annotated[int, Field(ge=0, le=100)] = 5
-    """Former revisions kept at 0 replicas, so that going back to one is only scaling."""
+    name: ObjectName
+    """Name of the Gateway."""
+    namespace: ObjectName | None = None
+    """Its namespace; its listener must allow routes from here. Default: that of the ModelDeployment."""
+    section_name: ObjectName | None = None
+    """Its listener. Default: every one that allows it."""
+    hostnames: Annotated[list[HostName], Field(max_length=16)] = Field(default_factory=list)
+    """Host names under which the model is called. Default: those of the listener."""
 
 
 class Spread(StrEnum):
@@ -412,6 +406,8 @@ class ModelDeploymentSpec(ApiModel):
     """Who may call. Default: anybody who reaches the Service."""
     idempotency: Idempotency | None = None
     """Answering requests that carry an `Idempotency-Key` exactly once. Default: they are answered like any other."""
+    gateway: Gateway | None = None
+    """A Gateway of the Gateway API through which the model is called too. Default: none."""
     rollout: Rollout = Field(default_factory=Rollout)
     """How a change reaches the pods."""
     availability: Availability = Field(default_factory=Availability)
@@ -433,15 +429,6 @@ class RevisionStatus(ApiModel):
     """Image of its pods."""
     created_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
     """When it was made (RFC 3339)."""
-
-
-class RolloutStatus(ApiModel):
-    """Where the change of revision stands."""
-
-    phase: str
-    """Preparing: the wanted revision is being brought up. Switching: it is given traffic. Stable: it has it."""
-    message: str
-    """What is awaited, in words."""
 
 
 class ConditionStatus(StrEnum):

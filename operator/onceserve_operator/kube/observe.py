@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from onceserve_operator.domain import Key, Manifest, Observed, Pod, Problem, Revision
+from onceserve_operator.domain import Key, Manifest, Observed, Pod, Problem, Revision, Seen, Traffic
 from onceserve_operator.kube import kinds, pods
 from onceserve_operator.kube.cache import Cache
 from onceserve_operator.resources import labels, names
@@ -11,7 +11,7 @@ PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
 REPLICA_FAILURE = "ReplicaFailure"
 
 
-def observe(cache: Cache, key: Key) -> Observed | None:
+def observe(cache: Cache, key: Key, seen: Seen) -> Observed | None:
     """Return what is known, or None where the resource is gone or going: its children go by their owner references."""
     resource = cache.get(kinds.MODEL_DEPLOYMENT, key.namespace, key.name)
     if resource is None or "deletionTimestamp" in resource["metadata"]:
@@ -26,7 +26,10 @@ def observe(cache: Cache, key: Key) -> Observed | None:
         status=resource.get("status", {}),
         revisions=_revisions(cache, key, uid),
         pods=_pods(cache, key, metadata["creationTimestamp"]),
-        routed_revision=_routed_revision(cache, key, uid),
+        annotations=metadata.get("annotations", {}),
+        replicas=_replicas(cache, key, uid),
+        traffic=_traffic(cache, key, uid),
+        seen=seen,
         deployment_problems=_deployment_problems(cache, key, uid),
     )
 
@@ -59,12 +62,17 @@ def _revision(stored: Manifest) -> Revision:
     )
 
 
-def _routed_revision(cache: Cache, key: Key, uid: str) -> str | None:
+def _replicas(cache: Cache, key: Key, uid: str) -> dict[str, int]:
+    ours = (each for each in cache.owned(kinds.DEPLOYMENT, key) if belongs(each, uid))
+    return {each["metadata"]["name"]: each["spec"]["replicas"] for each in ours}
+
+
+def _traffic(cache: Cache, key: Key, uid: str) -> Traffic | None:
     service = cache.get(kinds.SERVICE, key.namespace, names.service(key))
     if service is None or not belongs(service, uid):
         return None
     selector: dict[str, str] = service["spec"].get("selector", {})
-    return selector.get(labels.REVISION)
+    return labels.traffic_of(selector)
 
 
 def _deployment_problems(cache: Cache, key: Key, uid: str) -> dict[str, Problem]:

@@ -38,6 +38,8 @@ def read(pod: Manifest) -> Pod:
         # A leaving pod still answers while it drains, but must not be counted on.
         ready=ready and not leaving,
         leaving=leaving,
+        uid=metadata.get("uid", ""),
+        address=pod.get("status", {}).get("podIP", ""),
         problem=None if ready or leaving else _problem(pod),
     )
 

@@ -3,7 +3,7 @@
 import math
 
 from onceserve_operator import quantities
-from onceserve_operator.api.v1alpha1 import Rollout
+from onceserve_operator.api.rollout import Rollout
 from onceserve_operator.domain import Manifest, Observed, Revision
 from onceserve_operator.resources import labels
 

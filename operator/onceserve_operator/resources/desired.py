@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from onceserve_operator.api.rollout import Strategy
 from onceserve_operator.api.v1alpha1 import ModelDeploymentSpec
 from onceserve_operator.domain import Manifest, Observed, Revision, Step
 from onceserve_operator.resources import deployment, disruption, revision, service, service_account
@@ -19,8 +20,13 @@ def children(
     wanted = (
         service_account.manifest(observed, [each for each in kept if each.name in step.replicas]),
         *(revision.manifest(observed, each) for each in kept),
-        disruption.manifest(observed, step.stable, spec.availability),
-        service.manifest(observed, step.stable),
+        disruption.manifest(observed, step, spec.availability),
+        service.manifest(observed, step),
+        service.preview(observed, step.moving or step.target) if _previews(spec) else None,
         *(deployment.manifest(observed, each, step.replicas.get(each.name, 0), spec.rollout) for each in kept),
     )
     return tuple(manifest for manifest in wanted if manifest is not None)
+
+
+def _previews(spec: ModelDeploymentSpec) -> bool:
+    return spec.rollout.strategy is Strategy.BLUE_GREEN or spec.gateway is not None

@@ -1,12 +1,12 @@
 """The PodDisruptionBudget: how much a drained node may take away at once."""
 
 from onceserve_operator.api.v1alpha1 import Availability
-from onceserve_operator.domain import Manifest, Observed, Revision
+from onceserve_operator.domain import Manifest, Observed, Step
 from onceserve_operator.resources import labels, names
 
 
-def manifest(observed: Observed, stable: Revision, availability: Availability) -> Manifest:
-    """Return the PodDisruptionBudget of the revision that gets traffic; pods that do not serve yet may always go."""
+def manifest(observed: Observed, step: Step, availability: Availability) -> Manifest:
+    """Return the PodDisruptionBudget of the pods that get traffic; others may always go."""
     key = observed.key
     return {
         "apiVersion": "policy/v1",
@@ -14,7 +14,7 @@ def manifest(observed: Observed, stable: Revision, availability: Availability) -
         "metadata": labels.metadata(observed, names.disruption_budget(key), labels.standard(key)),
         "spec": {
             "maxUnavailable": availability.max_unavailable,
-            "selector": {"matchLabels": labels.of_revision(key, stable.name)},
+            "selector": {"matchLabels": labels.of_traffic(key, step.traffic, step.front)},
             # A pod that does not answer protects nothing: it must not hold up the draining of its node.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         },

@@ -10,6 +10,11 @@ def service(key: Key) -> str:
     return key.name
 
 
+def preview(key: Key) -> str:
+    """Return the name of the Service that reaches a revision before it gets traffic."""
+    return f"{key.name}-preview"
+
+
 def service_account(key: Key) -> str:
     """Return the name of the ServiceAccount that pods run under unless another is given."""
     return f"{key.name}-server"

@@ -1,6 +1,6 @@
 """The pod that serves a model."""
 
-from onceserve_contract import grpc, http
+from onceserve_contract import environment, grpc, http
 from onceserve_operator.api.v1alpha1 import Availability, ModelDeploymentSpec, Server, Spread
 from onceserve_operator.domain import Key, Manifest
 from onceserve_operator.resources import drain, labels, names, variables, volumes
@@ -13,7 +13,7 @@ USER_ID = 65532
 _DEFAULT_REQUESTS = {"cpu": "100m", "memory": "128Mi"}
 
 
-def template(key: Key, revision: str, spec: ModelDeploymentSpec, default_image: str) -> Manifest:
+def template(key: Key, revision: str, spec: ModelDeploymentSpec, default_image: str, verification_key: str) -> Manifest:
     """Return the pod template of a revision."""
     return {
         "metadata": {"labels": labels.standard_of_revision(key, revision)},
@@ -29,7 +29,7 @@ def template(key: Key, revision: str, spec: ModelDeploymentSpec, default_image: 
                 "runAsGroup": USER_ID,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "containers": [_container(key, revision, spec, default_image)],
+            "containers": [_container(key, revision, spec, default_image, verification_key)],
             **volumes.of_pod(spec),
             **_placement(spec.server),
             **_spread(key, revision, spec.availability),
@@ -37,7 +37,10 @@ def template(key: Key, revision: str, spec: ModelDeploymentSpec, default_image: 
     }
 
 
-def _container(key: Key, revision: str, spec: ModelDeploymentSpec, default_image: str) -> Manifest:
+def _container(
+    key: Key, revision: str, spec: ModelDeploymentSpec, default_image: str, verification_key: str
+) -> Manifest:
+    verification = {"name": environment.VERIFICATION_KEY, "value": verification_key}
     return {
         "name": CONTAINER,
         "image": spec.server.image or default_image,
@@ -45,7 +48,7 @@ def _container(key: Key, revision: str, spec: ModelDeploymentSpec, default_image
         "ports": [
             {"name": protocol.PORT_NAME, "containerPort": protocol.PORT, "protocol": "TCP"} for protocol in (http, grpc)
         ],
-        "env": variables.of_container(key, revision, spec),
+        "env": [verification, *variables.of_container(key, revision, spec)],
         "resources": _resources(spec.server),
         # A crash that leaves no message of ours is shown by its last log lines.
         "terminationMessagePolicy": "FallbackToLogsOnError",

@@ -22,11 +22,16 @@ def digest(spec: ModelDeploymentSpec) -> str:
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def build(key: Key, spec: ModelDeploymentSpec, *, number: int, default_image: str) -> Revision:
+def name(key: Key, spec: ModelDeploymentSpec) -> str:
+    """Return the name of the revision that a spec asks for."""
+    return names.revision(key, digest(spec))
+
+
+def build(key: Key, spec: ModelDeploymentSpec, number: int, *, default_image: str, verification_key: str) -> Revision:
     """Return the revision that a spec asks for, not yet stored."""
-    name = names.revision(key, digest(spec))
-    template = pod.template(key, name, spec, default_image)
-    return Revision(name=name, number=number, template=template, sha256=spec.model.sha256)
+    called = name(key, spec)
+    template = pod.template(key, called, spec, default_image, verification_key)
+    return Revision(name=called, number=number, template=template, sha256=spec.model.sha256)
 
 
 def manifest(observed: Observed, revision: Revision) -> Manifest:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from onceserve_contract import grpc, http
-from onceserve_operator.domain import Manifest, Observed, Revision
+from onceserve_operator.domain import Manifest, Observed, Revision, Step
 from onceserve_operator.resources import labels, names
 
 PORTS: Final = {"http": 80, "https": 443}
@@ -13,16 +13,27 @@ PORTS: Final = {"http": 80, "https": 443}
 _GRPC_PROTOCOLS = {"http": "kubernetes.io/h2c", "https": "https"}
 
 
-def manifest(observed: Observed, stable: Revision) -> Manifest:
-    """Return the Service, pinned to the revision that gets traffic, and to the protocol that its pods speak."""
-    key, scheme = observed.key, stable.scheme
+def manifest(observed: Observed, step: Step) -> Manifest:
+    """Return the Service that sends requests to whom they should go now, in the protocol that those pods speak."""
+    key = observed.key
+    selector = labels.of_traffic(key, step.traffic, step.front)
+    return _service(observed, names.service(key), selector, step.front.scheme)
+
+
+def preview(observed: Observed, revision: Revision) -> Manifest:
+    """Return the Service by which a revision is reached whether it gets traffic or not."""
+    key = observed.key
+    return _service(observed, names.preview(key), labels.of_revision(key, revision.name), revision.scheme)
+
+
+def _service(observed: Observed, name: str, selector: dict[str, str], scheme: str) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": labels.metadata(observed, names.service(key), labels.standard(key)),
+        "metadata": labels.metadata(observed, name, labels.standard(observed.key)),
         "spec": {
             "type": "ClusterIP",
-            "selector": labels.of_revision(key, stable.name),
+            "selector": selector,
             "ports": [
                 _port(scheme, PORTS[scheme], http.PORT_NAME, scheme),
                 _port(grpc.PORT_NAME, grpc.PORT, grpc.PORT_NAME, _GRPC_PROTOCOLS[scheme]),

@@ -22,7 +22,7 @@ def test_example(example: Path, golden: Golden, request: pytest.FixtureRequest) 
     created = world.reconcile()
     pending = world.resource["status"]
     world.pods(created.step.target.name, ready=world.planned().step.replicas[created.step.target.name])
-    world.reconcile()
+    world.settle()
     moments = {
         "children": list(created.children),
         "status when created": pending,

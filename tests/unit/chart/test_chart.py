@@ -109,6 +109,7 @@ ANOTHER: dict[str, Any] = {
     "operator.tolerations": [{"operator": "Exists"}],
     "operator.affinity": {"podAffinity": {}},
     "operator.priorityClassName": "high",
+    "operator.verificationSecret": "other",
 }
 
 
@@ -138,8 +139,11 @@ def test_every_value_is_tried() -> None:
 @pytest.mark.parametrize(("path", "value"), ANOTHER.items())
 def test_every_value_has_an_effect(helm: Helm, path: str, value: Any) -> None:
     # A generated password would differ by itself.
-    store = {"store": {"enabled": True, "existingSecret": "given"}}
-    assert helm.template(merged(store, nested(path, value))) != helm.template(store)
+    given = {
+        "store": {"enabled": True, "existingSecret": "given"},
+        "operator": {"verificationSecret": "given"},
+    }
+    assert helm.template(merged(given, nested(path, value))) != helm.template(given)
 
 
 # --- the schema
@@ -191,6 +195,9 @@ def pod(helm: Helm) -> dict[str, Any]:
     return copy.deepcopy(deployment["spec"]["template"]["spec"])
 
 
+SECRET = Path("/etc/onceserve/verification/secret")
+
+
 def test_the_operator_reads_the_settings_that_the_chart_writes(
     pod: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,14 +205,19 @@ def test_the_operator_reads_the_settings_that_the_chart_writes(
     for variable in container["env"]:
         monkeypatch.setenv(variable["name"], variable["value"])
     settings = Settings()
-    assert settings == Settings(server_image="onceserve/server:0.1.0", namespaces=("a", "b"))
-    assert settings.model_fields_set == {"server_image", "namespaces", "log_level", "resync"}
+    assert settings == Settings(
+        server_image="onceserve/server:0.1.0", verification_secret_file=SECRET, namespaces=("a", "b")
+    )
+    given = {"server_image", "verification_secret_file", "namespaces", "log_level", "resync"}
+    assert settings.model_fields_set == given
+    [volume], [mount] = pod["volumes"], container["volumeMounts"]
+    assert (volume["name"], Path(mount["mountPath"], volume["secret"]["items"][0]["path"])) == (mount["name"], SECRET)
 
 
 def test_probes_ask_the_port_that_the_operator_serves(pod: dict[str, Any]) -> None:
     [container] = pod["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    settings = Settings(server_image="any")
+    settings = Settings(server_image="any", verification_secret_file=SECRET)
     assert ports == {"health": settings.health_port, "metrics": settings.metrics_port}
     probes = [container[probe]["httpGet"] for probe in ("livenessProbe", "readinessProbe")]
     assert probes == [{"path": "/healthz", "port": "health"}] * 2

@@ -2,7 +2,7 @@ import pytest
 
 from onceserve_contract.termination import Failure, FailureReason
 from onceserve_operator.conditions import floor
-from onceserve_operator.domain import Problem
+from onceserve_operator.domain import Problem, Traffic
 from support.worlds import World
 
 SPEC = {"replicas": 3, "model": {"uri": "https://models.example/a.onnx"}}
@@ -38,13 +38,13 @@ def test_nothing_is_claimed_before_pods_exist() -> None:
 def test_ready_once_enough_pods_answer_and_complete_once_all_do() -> None:
     world, revision = new_world()
     world.pods(revision, ready=1, starting=2)
-    world.reconcile()
+    world.settle()
     assert world.condition("Ready")["status"] == "False"
     world.pods(revision, ready=2, starting=1)
-    world.reconcile()
+    world.settle()
     assert (world.condition("Ready")["status"], world.condition("Progressing")["status"]) == ("True", "True")
     world.pods(revision, ready=3)
-    world.reconcile()
+    world.settle()
     assert (world.condition("Ready")["status"], world.condition("Progressing")["status"]) == ("True", "False")
     assert world.condition("Ready")["message"] == f"3 of 3 pods of {revision} answer"
 
@@ -52,9 +52,9 @@ def test_ready_once_enough_pods_answer_and_complete_once_all_do() -> None:
 def test_the_death_of_the_last_pod_shows() -> None:
     world, revision = new_world()
     world.pods(revision, ready=3)
-    world.reconcile()
+    world.settle()
     world.pods(revision, starting=3)
-    world.reconcile()
+    world.settle()
     assert (world.condition("Ready")["status"], world.condition("Ready")["reason"]) == ("False", "PodsNotReady")
     assert world.condition("Available")["status"] == "False"
 
@@ -62,7 +62,7 @@ def test_the_death_of_the_last_pod_shows() -> None:
 def test_a_model_that_cannot_be_loaded_is_explained_in_every_summary() -> None:
     world, revision = new_world()
     world.pods(revision, failed=[MISSING] * 3)
-    world.reconcile()
+    world.settle()
     for kind, status in {"ModelLoaded": "False", "Ready": "False", "Stalled": "True", "Progressing": "False"}.items():
         condition = world.condition(kind)
         assert (condition["status"], condition["reason"], condition["message"]) == (status, "NotFound", MISSING.message)
@@ -71,7 +71,7 @@ def test_a_model_that_cannot_be_loaded_is_explained_in_every_summary() -> None:
 def test_a_passing_failure_is_no_stall() -> None:
     world, revision = new_world()
     world.pods(revision, failed=[UNREACHABLE])
-    world.reconcile()
+    world.settle()
     assert (world.condition("Stalled")["status"], world.condition("Reconciling")["status"]) == ("False", "True")
     assert world.condition("ModelLoaded")["reason"] == "Unreachable"
 
@@ -79,11 +79,11 @@ def test_a_passing_failure_is_no_stall() -> None:
 def test_a_failing_update_says_what_goes_on_serving() -> None:
     world, first = new_world()
     world.pods(first, ready=3)
-    world.reconcile()
+    world.settle()
     world.change(model={"uri": "https://models.example/b.onnx"})
-    second = world.reconcile().step.target.name
+    second = world.settle().step.target.name
     world.pods(second, failed=[Failure(FailureReason.NOT_FOUND, "https://models.example/b.onnx answers 404")])
-    world.reconcile()
+    world.settle()
     ready = world.condition("Ready")
     assert (ready["status"], ready["reason"]) == ("False", "NotFound")
     assert ready["message"] == f"https://models.example/b.onnx answers 404 ({first} goes on serving)"
@@ -94,7 +94,7 @@ def test_a_secret_that_is_awaited_is_named_and_neither_stalls_nor_warns() -> Non
     """Whoever makes it may only be late, and each start waits for a moment."""
     world, revision = new_world(auth={"apiKeys": {"secretName": "keys"}})
     world.pods(revision, mounting="keys")
-    world.reconcile()
+    world.settle()
     for kind, status in {"Ready": "False", "Stalled": "False", "Reconciling": "True"}.items():
         assert world.condition(kind)["status"] == status
     ready = world.condition("Ready")
@@ -109,7 +109,7 @@ def test_a_store_is_ready_once_a_pod_runs_with_it() -> None:
     world, revision = new_world(idempotency=KEEPING)
     assert world.condition("IdempotencyStoreReady")["status"] == "Unknown"
     world.pods(revision, ready=3)
-    world.reconcile()
+    world.settle()
     found = world.condition("IdempotencyStoreReady")
     assert (found["status"], found["reason"]) == ("True", "NotRefused")
     assert found["message"] == f"3 pods of {revision} run and refused no store"
@@ -118,7 +118,7 @@ def test_a_store_is_ready_once_a_pod_runs_with_it() -> None:
 def test_a_store_that_pods_refuse_is_told_and_is_no_fault_of_the_model() -> None:
     world, revision = new_world(idempotency=KEEPING)
     world.pods(revision, failed=[FORGETFUL] * 3)
-    world.reconcile()
+    world.settle()
     for kind, status in {"IdempotencyStoreReady": "False", "Ready": "False", "Stalled": "True"}.items():
         condition = world.condition(kind)
         assert (condition["status"], condition["reason"]) == (status, "StoreRefused")
@@ -129,14 +129,14 @@ def test_a_store_that_pods_refuse_is_told_and_is_no_fault_of_the_model() -> None
 def test_what_keeps_no_answers_says_nothing_of_a_store() -> None:
     world, revision = new_world(idempotency={"mode": "Disabled"})
     world.pods(revision, ready=3)
-    world.reconcile()
+    world.settle()
     assert "IdempotencyStoreReady" not in statuses(world)
 
 
 def test_one_failing_pod_of_three_does_not_hide_that_two_answer() -> None:
     world, revision = new_world()
     world.pods(revision, ready=2, failed=[MISSING])
-    world.reconcile()
+    world.settle()
     assert (world.condition("Ready")["status"], world.condition("ModelLoaded")["status"]) == ("True", "False")
 
 
@@ -165,27 +165,27 @@ def test_the_time_of_a_condition_is_that_of_its_last_change_of_status() -> None:
     before = world.condition("Ready")["lastTransitionTime"]
     world.pass_time(minutes=1)
     world.pods(revision, ready=1, starting=2)
-    world.reconcile()
+    world.settle()
     assert world.condition("Ready")["lastTransitionTime"] == before
     world.pods(revision, ready=3)
-    world.reconcile()
+    world.settle()
     assert world.condition("Ready")["lastTransitionTime"] == "2026-01-01T00:01:00Z"
 
 
 def test_a_pass_over_an_unchanged_world_has_the_same_status_at_any_time() -> None:
     world, revision = new_world()
     world.pods(revision, ready=2, failed=[MISSING])
-    world.reconcile()
+    world.settle()
     before = world.resource["status"]
     world.pass_time(hours=1)
-    world.reconcile()
+    world.settle()
     assert world.resource["status"] == before
 
 
 def test_every_condition_names_the_generation_that_it_is_about() -> None:
     world, _ = new_world()
     world.change(replicas=4)
-    world.reconcile()
+    world.settle()
     assert {each["observedGeneration"] for each in world.resource["status"]["conditions"]} == {2}
     assert world.resource["status"]["observedGeneration"] == 2
 
@@ -193,18 +193,18 @@ def test_every_condition_names_the_generation_that_it_is_about() -> None:
 def test_events_tell_each_change_once() -> None:
     world, revision = new_world()
     world.pods(revision, failed=[MISSING] * 3)
-    world.reconcile()
-    world.reconcile()
+    world.settle()
+    world.settle()
     world.pods(revision, ready=3)
-    world.reconcile()
-    world.reconcile()
+    world.settle()
+    world.settle()
     told = [(event.reason, event.warning) for event in world.events]
     assert told == [
         ("Accepted", False),
         ("Starting", False),
-        ("PodsNotReady", False),
         ("NotFound", True),
         ("Loaded", False),
+        ("Starting", False),
         ("Serving", False),
     ]
 
@@ -222,9 +222,9 @@ def test_the_floor_is_what_a_disruption_budget_leaves_and_at_least_one(
 def test_losing_what_was_ready_is_a_warning() -> None:
     world, revision = new_world()
     world.pods(revision, ready=3)
-    world.reconcile()
+    world.settle()
     world.pods(revision, starting=3)
-    world.reconcile()
+    world.settle()
     assert (world.events[-1].reason, world.events[-1].warning) == ("PodsNotReady", True)
 
 
@@ -238,7 +238,7 @@ def test_losing_what_was_ready_is_a_warning() -> None:
 def test_a_message_that_does_not_name_the_model_gets_its_uri(uri: str, shown: str) -> None:
     world, revision = new_world(model={"uri": uri})
     world.pods(revision, failed=[Failure(FailureReason.LOAD_FAILED, "onnxruntime refuses it")])
-    world.reconcile()
+    world.settle()
     message = f"{shown}: onnxruntime refuses it"
     assert (world.condition("ModelLoaded")["message"], world.condition("Ready")["message"]) == (message, message)
 
@@ -246,10 +246,10 @@ def test_a_message_that_does_not_name_the_model_gets_its_uri(uri: str, shown: st
 def test_a_rollout_that_starts_is_no_warning() -> None:
     world, revision = new_world()
     world.pods(revision, ready=3)
-    world.reconcile()
+    world.settle()
     world.change(model={"uri": "https://models.example/b.onnx"})
-    world.reconcile()
-    assert (world.events[-1].reason, world.events[-1].warning) == ("Starting", False)
+    world.settle()
+    assert (world.events[-1].reason, world.events[-1].warning) == ("RolloutStarted", False)
 
 
 def test_ready_waits_for_the_service_to_be_seen_switched() -> None:
@@ -257,11 +257,11 @@ def test_ready_waits_for_the_service_to_be_seen_switched() -> None:
     world.pods(revision, ready=3)
     world.settle()
     world.change(model={"uri": "https://models.example/b.onnx"})
-    second = world.reconcile().step.target.name
-    world.pods(second, ready=3)
-    world.reconcile()
-    assert world.service_revision() == second
-    assert world.condition("Ready")["status"] == "False"
+    second = world.settle().step.target.name
+    while world.traffic() != Traffic(second):
+        assert world.condition("Ready")["status"] == "False"
+        world.reconcile()
+        world.follow()
     world.reconcile()
     assert world.condition("Ready")["status"] == "True"
 
@@ -279,7 +279,7 @@ def test_a_pod_knows_the_cause_and_its_deployment_only_that_time_is_up() -> None
     world, revision = new_world()
     world.pods(revision, failed=[UNREACHABLE])
     world.exceed_deadline(revision)
-    world.reconcile()
+    world.settle()
     for kind, status in {"Ready": "False", "Stalled": "True"}.items():
         assert (world.condition(kind)["status"], world.condition(kind)["reason"]) == (status, "Unreachable")
 

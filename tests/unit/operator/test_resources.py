@@ -23,13 +23,14 @@ ALWAYS = {
     "ONCESERVE_DRAIN_DELAY",
     "ONCESERVE_DRAIN_TIMEOUT",
     "ONCESERVE_POD_NAME",
+    "ONCESERVE_VERIFICATION_KEY",
 }
 
 
 def template(**spec: Any) -> Manifest:
     """Return the pod's spec that a spec leads to."""
     read = ModelDeploymentSpec.model_validate({"model": MODEL, **spec})
-    found: Manifest = pod.template(Key("default", "risk"), "risk-1", read, "server:1")["spec"]
+    found: Manifest = pod.template(Key("default", "risk"), "risk-1", read, "server:1", "key")["spec"]
     return found
 
 

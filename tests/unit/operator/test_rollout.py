@@ -26,7 +26,7 @@ def running() -> tuple[World, str]:
 
 def test_the_first_revision_gets_traffic_at_once() -> None:
     world, first = running()
-    assert world.service_revision() == first
+    assert world.traffic() == Traffic(first)
     assert world.replicas() == {first: 3}
     assert world.planned().step.phase == rollout.STABLE
 
@@ -39,11 +39,11 @@ def test_the_old_revision_keeps_traffic_and_pods_until_the_new_one_has_all_pods_
         world.pods(second, ready=ready, starting=3 - ready)
         step = world.reconcile().step
         assert step.phase == rollout.PREPARING
-        assert world.service_revision() == first
+        assert world.traffic() == Traffic(first)
         assert world.replicas() == {first: 3, second: 3}
     world.pods(second, ready=3)
     assert world.reconcile().step.phase == rollout.SWITCHING
-    assert world.service_revision() == second
+    assert world.traffic() == Traffic(second)
     assert world.replicas() == {first: 3, second: 3}
     world.reconcile()
     assert world.replicas() == {first: 0, second: 3}
@@ -59,10 +59,10 @@ def test_a_superseded_revision_never_gets_traffic() -> None:
     assert world.replicas() == {first: 3, second: 0, third: 3}
     world.pods(second, ready=3)
     world.reconcile()
-    assert world.service_revision() == first
+    assert world.traffic() == Traffic(first)
     world.pods(third, ready=3)
     world.reconcile()
-    assert world.service_revision() == third
+    assert world.traffic() == Traffic(third)
 
 
 def test_going_back_in_mid_rollout_needs_no_new_pod() -> None:
@@ -93,7 +93,7 @@ def test_a_revision_that_fails_gets_no_traffic() -> None:
     second = world.reconcile().step.target.name
     world.pods(second, ready=2, failed=[Failure(FailureReason.NOT_FOUND, "missing")])
     world.reconcile()
-    assert world.service_revision() == first
+    assert world.traffic() == Traffic(first)
     assert world.condition("Available")["status"] == "True"
 
 
@@ -151,7 +151,7 @@ def test_a_refused_service_leaves_traffic_with_pods() -> None:
     world.pods(second, ready=3)
     for _ in range(3):
         world.reconcile(refused_kinds={"Service"})
-        assert world.service_revision() == first
+        assert world.traffic() == Traffic(first)
         assert world.replicas() == {first: 3, second: 3}
 
 
@@ -165,7 +165,7 @@ def test_losing_a_child_in_mid_rollout_gives_an_unready_revision_no_traffic(lost
     world.lose(lost, name)
     world.settle()
     if lost == kinds.SERVICE:
-        assert world.service_revision() == first
+        assert world.traffic() == Traffic(first)
     assert world.condition("Ready")["status"] == "False"
 
 
@@ -176,7 +176,7 @@ def test_an_old_revision_without_pods_is_left_for_the_first_pod_that_answers() -
     second = world.reconcile().step.target.name
     world.pods(second, ready=1, starting=2)
     world.settle()
-    assert world.service_revision() == second
+    assert world.traffic() == Traffic(second)
 
 
 def test_history_keeps_what_served_last_also_after_going_back() -> None:

@@ -1,0 +1,96 @@
+"""What each phase is after, in pods and traffic, and how much of it is safe at once."""
+
+from onceserve_operator.domain import EVERYBODY, NOBODY, Traffic
+from onceserve_operator.rollout import split
+from onceserve_operator.rollout.phases import Phase
+from onceserve_operator.rollout.situation import Situation
+from onceserve_operator.rollout.state import State
+from onceserve_operator.rollout.steps import ALL, first_weight, weight_at
+from onceserve_operator.rollout.timing import elapsed
+
+_COMING_UP = {Phase.PREPARING, Phase.VERIFYING}
+
+
+def weight(state: State, situation: Situation) -> int:
+    """Return the percentage of traffic that the revision on its way is to have."""
+    if state.phase is Phase.FINALIZING:
+        return ALL
+    if state.phase in {Phase.SHIFTING, Phase.PAUSED} and state.held not in _COMING_UP:
+        return weight_at(situation.steps, state.step)
+    return 0
+
+
+def sizes(state: State, situation: Situation) -> tuple[int, int]:
+    """Return the pods that the old and the new revision are to have."""
+    replicas = situation.replicas
+    if state.stable is None:
+        return 0, replicas
+    if state.phase is Phase.FINALIZING:
+        stays = situation.whole and elapsed(state.since, situation.now) < situation.scale_down_delay
+        return (replicas if stays else 0), replicas
+    if state.phase is Phase.ABORTING or state.revision is None:
+        return replicas, 0
+    percent = weight(state, situation)
+    if percent == 0 or situation.at_once:
+        new = split.first(situation, first_weight(situation.steps))
+        spare = replicas if situation.whole else situation.surge
+        return replicas - max(0, new - spare), new
+    if state.held and not situation.routed:
+        new = min(replicas, situation.set_of(state.revision).desired)
+        return replicas - new, new
+    return split.shares(situation, percent)
+
+
+def traffic(state: State, situation: Situation) -> Traffic:
+    """Return whom the Service is to send requests to."""
+    if state.stable is None:
+        return NOBODY
+    old, new = Traffic(state.stable), Traffic(state.revision)
+    if state.phase is Phase.FINALIZING:
+        return new
+    percent = weight(state, situation)
+    if percent == 0 or situation.routed:
+        return old
+    if state.held:
+        return situation.traffic or old
+    if situation.at_once:
+        return new if percent == ALL else old
+    return EVERYBODY if sizes(state, situation)[1] else old
+
+
+def reached(state: State, situation: Situation) -> bool:
+    """Say whether the pods and the traffic are as the step wants them."""
+    old, new = sizes(state, situation)
+    settled = situation.set_of(state.stable).present <= old and situation.set_of(state.revision).verified >= new
+    return settled and situation.traffic == traffic(state, situation)
+
+
+def safe_traffic(state: State, situation: Situation) -> Traffic:
+    """Return the traffic that is aimed at if enough ready pods stand behind it, else what there is."""
+    aim, now = traffic(state, situation), situation.traffic
+    if aim == now or (now is None and aim != EVERYBODY):
+        return aim
+    return aim if _is_safe(aim, state, situation) else (now or Traffic(state.stable))
+
+
+def _is_safe(aim: Traffic, state: State, situation: Situation) -> bool:
+    served = situation.reached(situation.traffic)
+    if aim == EVERYBODY:
+        # The pods of a third revision, if only for a moment more, would be reached too.
+        ours = {state.stable, state.revision}
+        return not any(pods.present for revision, pods in situation.sets.items() if revision not in ours)
+    if aim == NOBODY:
+        return served == 0
+    return situation.set_of(aim.revision).verified >= min(situation.floor, served)
+
+
+def safe_sizes(state: State, situation: Situation) -> dict[str, int]:
+    """Return the pods that each revision has from now on, as near to the aim as is safe."""
+    old, new = sizes(state, situation)
+    if state.stable is None:
+        return split.towards(situation, old=(None, 0), new=(state.revision or situation.wanted, new))
+    now = situation.traffic
+    if state.phase in _COMING_UP and now is not None and now.reaches(state.revision or ""):
+        # Requests would reach pods that nobody has verified.
+        new = min(new, situation.set_of(state.revision).desired)
+    return split.towards(situation, old=(state.stable, old), new=(state.revision, new))

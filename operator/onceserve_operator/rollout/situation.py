@@ -1,0 +1,90 @@
+"""What the machine decides on: numbers and facts about revisions, without anything of Kubernetes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from onceserve_operator.domain import Measured, Problem, Traffic
+from onceserve_operator.rollout.steps import Step
+
+
+@dataclass(frozen=True, slots=True)
+class PodSet:
+    """The pods of one revision; those that are being deleted do not count."""
+
+    desired: int = 0
+    """As its Deployment asks for."""
+    pods: int = 0
+    ready: int = 0
+    verified: int = 0
+    """Ready, and found to be right."""
+    failure: Problem | None = None
+    """Why it must not get traffic."""
+    trouble: Problem | None = None
+    """Why pods are not ready, or not verified yet."""
+
+    @property
+    def present(self) -> int:
+        """Pods that exist or are about to."""
+        return max(self.desired, self.pods)
+
+
+EMPTY: Final = PodSet()
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """The world at one moment, and what the spec asks for."""
+
+    now: datetime
+    wanted: str
+    """Revision that the spec asks for."""
+    known: tuple[str, ...]
+    """Revisions that can be run, newest first; the wanted one is among them."""
+    replicas: int
+    surge: int
+    """Pods that may exist beyond replicas."""
+    unavailable: int
+    """Pods that may be missing."""
+    steps: tuple[Step, ...]
+    at_once: bool
+    """All traffic is switched at once, between two sets of full size."""
+    routed: bool
+    """A Gateway splits traffic by weight, between two sets of which the old one stays at full size."""
+    scale_down_delay: float
+    """Seconds that old pods stay after the last step."""
+    deadline: float
+    """Seconds that a rollout may make no progress."""
+    sets: Mapping[str, PodSet]
+    """By revision; one that is not named has no pods."""
+    traffic: Traffic | None
+    """Whom the Service sends requests to; None where there is no Service."""
+    measured: Measured | None = None
+    command: str | None = None
+    """Value of the annotation by which people command."""
+
+    def set_of(self, revision: str | None) -> PodSet:
+        """Return the pods of a revision."""
+        return self.sets.get(revision or "", EMPTY)
+
+    @property
+    def floor(self) -> int:
+        """Ready pods that must get traffic whatever happens."""
+        return max(0, self.replicas - self.unavailable)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the old set stays at full size beside the new one."""
+        return self.at_once or self.routed
+
+    @property
+    def ceiling(self) -> int:
+        """Pods that may exist."""
+        return self.replicas + (self.replicas if self.whole else self.surge)
+
+    def reached(self, traffic: Traffic | None) -> int:
+        """Return the ready pods that such traffic reaches."""
+        if traffic is None:
+            return 0
+        return sum(each.ready for revision, each in self.sets.items() if traffic.reaches(revision))

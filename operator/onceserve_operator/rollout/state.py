@@ -1,0 +1,100 @@
+"""What the machine remembers from pass to pass: in the status of the resource and nowhere else."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from onceserve_operator.api.rollout import Refusal, RolloutStatus
+from onceserve_operator.domain import Manifest, Problem
+from onceserve_operator.rollout.phases import Phase
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where the rollout stands."""
+
+    phase: Phase = Phase.STABLE
+    stable: str | None = None
+    """Revision that has been found right and serves; the one to return to."""
+    wanted: str | None = None
+    """Revision that the spec asked for when it was last looked at."""
+    revision: str | None = None
+    """Revision that is on its way."""
+    step: int = 0
+    """Index of the step that it is at."""
+    started: datetime | None = None
+    since: datetime | None = None
+    """When the phase or step began."""
+    progressed: datetime | None = None
+    """When it last came nearer to its end."""
+    ready: int = 0
+    """Progress so far, in pods."""
+    held: Phase | None = None
+    """Phase that goes on when somebody promotes."""
+    rollback_to: str | None = None
+    refused: tuple[Refusal, ...] = ()
+    command: str | None = None
+    """The last one that was heeded."""
+
+    def refusal(self, revision: str | None) -> Refusal | None:
+        """Return why a revision is not tried again."""
+        return next((each for each in self.refused if each.revision == revision), None)
+
+    def refusing(self, revision: str, problem: Problem) -> tuple[Refusal, ...]:
+        """Return the refusals with one more."""
+        others = tuple(each for each in self.refused if each.revision != revision)
+        return (*others, Refusal(revision=revision, reason=problem.reason, message=problem.message))
+
+
+def read(status: Manifest) -> State:
+    """Return what was remembered; nothing where another release left what this one cannot read."""
+    stable, wanted = status.get("stableRevision"), status.get("targetRevision")
+    try:
+        told = RolloutStatus.model_validate(status["rollout"])
+        return State(
+            phase=Phase(told.phase),
+            stable=stable,
+            wanted=wanted,
+            revision=told.revision,
+            step=(told.step or 1) - 1,
+            started=_moment(told.started_at),
+            since=_moment(told.step_started_at),
+            progressed=_moment(told.progressed_at),
+            ready=told.ready or 0,
+            held=Phase(told.held) if told.held else None,
+            rollback_to=told.rollback_to,
+            refused=tuple(told.refused),
+            command=told.command,
+        )
+    except (KeyError, TypeError, ValueError, ValidationError):
+        return State(stable=stable, wanted=wanted)
+
+
+def write(state: State, weight: int | None, message: str) -> RolloutStatus:
+    """Return the state as the status has it."""
+    moving = state.revision is not None
+    return RolloutStatus(
+        phase=state.phase,
+        revision=state.revision,
+        step=state.step + 1 if moving else None,
+        weight=weight,
+        started_at=timestamp(state.started),
+        step_started_at=timestamp(state.since),
+        progressed_at=timestamp(state.progressed),
+        ready=state.ready or None,
+        held=state.held,
+        rollback_to=state.rollback_to,
+        refused=list(state.refused),
+        command=state.command,
+        message=message,
+    )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def timestamp(moment: datetime | None) -> str | None:
+    """Return a moment as Kubernetes writes it, to the second."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
