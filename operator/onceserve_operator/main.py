@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from onceserve_operator import handlers, telemetry
 from onceserve_operator.domain import Key, Manifest
-from onceserve_operator.errors import ApiRefusedError, ApiUnavailableError, NoClusterError, SettingError
+from onceserve_operator.errors import ApiRefusedError, ApiUnavailableError, NoClusterError, NotFoundError, SettingError
 from onceserve_operator.inspection.inspector import Inspector
 from onceserve_operator.kube import kinds
 from onceserve_operator.kube.cache import Cache
@@ -58,7 +58,7 @@ async def run(settings: Settings) -> None:
         client.on_call = lambda verb, kind: metrics.api_requests.labels(verb, kind.kind).inc()
         inspector = Inspector(secret, lambda key: queue.add(key))  # noqa: PLW0108 - made later
         defaults = Defaults(settings.server_image, secret)
-        reconciler = Reconciler(client, cache, inspector, defaults=defaults, clock=lambda: datetime.now(UTC))
+        reconciler = Reconciler(client, cache, inspector, metrics, defaults=defaults, clock=lambda: datetime.now(UTC))
         queue = WorkQueue(partial(_measured, reconciler, metrics), concurrency=settings.concurrency)
         listing = partial(_list_all, client, cache, settings.namespaces or (None,))
         await _first(listing)
@@ -107,8 +107,14 @@ async def _measured(reconciler: Reconciler, metrics: Metrics, key: Key) -> float
 
 
 async def _list_all(client: Client, cache: Cache, scopes: tuple[str | None, ...]) -> None:
-    for kind in kinds.WATCHED:
-        listings = [await client.list(kind, scope) for scope in scopes]
+    for kind in kinds.LISTED:
+        try:
+            listings = [await client.list(kind, scope) for scope in scopes]
+        except NotFoundError:
+            if kind not in kinds.OPTIONAL:
+                raise
+            cache.withdraw(kind)
+            continue
         found = [manifest for manifests, _ in listings for manifest in manifests]
         cache.replace(kind, found, min(version for _, version in listings))
 

@@ -17,6 +17,7 @@ from onceserve_operator.kube.cache import Cache
 from onceserve_operator.kube.client import Client
 from onceserve_operator.kube.observe import observe
 from onceserve_operator.plan import Defaults
+from onceserve_operator.telemetry import Metrics
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class Reconciler:
         client: Client,
         cache: Cache,
         inspector: Inspector,
+        metrics: Metrics,
         *,
         defaults: Defaults,
         clock: Callable[[], datetime],
@@ -36,6 +38,7 @@ class Reconciler:
         self._client = client
         self._cache = cache
         self._inspector = inspector
+        self._metrics = metrics
         self._defaults = defaults
         self._clock = clock
 
@@ -47,6 +50,7 @@ class Reconciler:
         observed = observe(self._cache, key, self._inspector.seen(key))
         if observed is None:
             self._inspector.want(key, None)
+            self._metrics.gone(key)
             return None
         now = self._clock()
         try:
@@ -61,6 +65,7 @@ class Reconciler:
         findings = conditions.judge(observed, spec, planned.step, refusals, unknown_fields)
         wanted = status.of_step(observed, planned.step, findings, now)
         await self._report(observed, findings, wanted, planned.step.events)
+        self._metrics.stands(key, planned.step.phase, spec.replicas)
         return planned.step.due
 
     async def _report(

@@ -5,7 +5,9 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+
+from onceserve_operator.domain import Key
 
 
 class Metrics:
@@ -30,6 +32,42 @@ class Metrics:
         self.resyncs = Counter(
             "onceserve_operator_resync_total", "Full listings, by result.", ["result"], registry=self.registry
         )
+        self._phase = Gauge(
+            "onceserve_operator_rollout_phase",
+            "1 for the phase that the rollout of a ModelDeployment is in.",
+            ["namespace", "name", "phase"],
+            registry=self.registry,
+        )
+        self._desired = Gauge(
+            "onceserve_operator_desired_replicas",
+            "Pods that a ModelDeployment asks for.",
+            ["namespace", "name"],
+            registry=self.registry,
+        )
+        self.transitions = Counter(
+            "onceserve_operator_rollout_transitions_total",
+            "Phases entered, of all ModelDeployments.",
+            ["phase"],
+            registry=self.registry,
+        )
+        self._phases: dict[Key, str] = {}
+
+    def stands(self, key: Key, phase: str, replicas: int) -> None:
+        """Note where the rollout of a ModelDeployment stands, and how many pods it asks for."""
+        before = self._phases.get(key)
+        if before != phase:
+            self.gone(key)
+            self._phases[key] = phase
+            self._phase.labels(key.namespace, key.name, phase).set(1)
+            self.transitions.labels(phase).inc()
+        self._desired.labels(key.namespace, key.name).set(replicas)
+
+    def gone(self, key: Key) -> None:
+        """Tell nothing more of a ModelDeployment."""
+        phase = self._phases.pop(key, None)
+        if phase is not None:
+            self._phase.remove(key.namespace, key.name, phase)
+            self._desired.remove(key.namespace, key.name)
 
 
 class JsonFormatter(logging.Formatter):

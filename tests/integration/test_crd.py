@@ -27,7 +27,7 @@ def test_defaults_are_filled_in_at_creation(api: Api, namespace: str) -> None:
     answer = api.create(collection(namespace), deployment(MINIMAL))
     assert answer.body["spec"] == MINIMAL | {
         "replicas": 1,
-        "rollout": {"progressDeadline": "10m", "revisionHistoryLimit": 5},
+        "rollout": {"strategy": "RollingUpdate", "progressDeadline": "10m", "revisionHistoryLimit": 5},
         "availability": {"maxUnavailable": 1, "spread": "Preferred"},
     }
 

@@ -50,6 +50,23 @@ def _idempotency(path: str, message: str, good: Object, bad: Object) -> RuleCase
     return RuleCase(f"spec.idempotency{path}", message, {"idempotency": good}, {"idempotency": bad})
 
 
+def _rollout(path: str, message: str, good: Object, bad: Object) -> RuleCase:
+    return RuleCase(f"spec.rollout{path}", message, {"rollout": good}, {"rollout": bad})
+
+
+def _step(path: str, message: str, good: Object, bad: Object) -> RuleCase:
+    given = ({"strategy": "Canary", "canary": {"steps": [step]}} for step in (good, bad))
+    return _rollout(f".canary.steps[0]{path}", message, *given)
+
+
+def _metric(message: str, good: Object, bad: Object) -> RuleCase:
+    given = ({"verification": {"metrics": [metric]}} for metric in (good, bad))
+    return _rollout(".verification.metrics[0]", message, *given)
+
+
+NUMBER = "must be a number of at least 0, or a percentage such as 25%"
+BOUND = 'max must be a share such as "0.01" for ErrorRate, and a duration such as 50ms for a latency'
+STEPS = {"steps": [{"weight": 10}]}
 NAME_MESSAGE = (
     "metadata.name must be at most 50 lower-case letters, digits and dashes,"
     " starting with a letter: it names the Service"
@@ -180,6 +197,46 @@ RULE_CASES = [
         MEMORY,
         {"store": {"type": "Redis"}},
     ),
+    _rollout(
+        "",
+        "rollingUpdate acts with strategy RollingUpdate or Canary alone",
+        {"rollingUpdate": {"maxSurge": 1}},
+        {"strategy": "BlueGreen", "rollingUpdate": {"maxSurge": 1}},
+    ),
+    _rollout(
+        "",
+        "canary acts with strategy Canary alone",
+        {"strategy": "Canary", "canary": STEPS},
+        {"strategy": "BlueGreen", "canary": STEPS},
+    ),
+    _rollout(
+        "",
+        "blueGreen acts with strategy BlueGreen alone",
+        {"strategy": "BlueGreen", "blueGreen": {"promotion": "Manual"}},
+        {"blueGreen": {"promotion": "Manual"}},
+    ),
+    _rollout("", "strategy Canary needs canary", {"strategy": "Canary", "canary": STEPS}, {"strategy": "Canary"}),
+    _rollout(
+        ".rollingUpdate",
+        "maxSurge and maxUnavailable must not both be 0: nothing could move",
+        {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+        {"rollingUpdate": {"maxSurge": "0%"}},
+    ),
+    _rollout(
+        ".rollingUpdate.maxSurge", NUMBER, {"rollingUpdate": {"maxSurge": 1}}, {"rollingUpdate": {"maxSurge": -1}}
+    ),
+    _rollout(
+        ".rollingUpdate.maxUnavailable",
+        NUMBER,
+        {"rollingUpdate": {"maxUnavailable": 1}},
+        {"rollingUpdate": {"maxUnavailable": -1}},
+    ),
+    _step("", "exactly one of weight and pause must be set", {"pause": {}}, {"weight": 10, "pause": {}}),
+    _step("", "exactly one of weight and pause must be set", {"weight": 0}, {}),
+    _step(".pause.duration", "must be longer than 0s", {"pause": {"duration": "1s"}}, {"pause": {"duration": "0s"}}),
+    _metric("max or maxOfStable must be set", {"name": "ErrorRate", "maxOfStable": "150%"}, {"name": "ErrorRate"}),
+    _metric(BOUND, {"name": "ErrorRate", "max": "0.01"}, {"name": "ErrorRate", "max": "10ms"}),
+    _metric(BOUND, {"name": "LatencyP99", "max": "50ms"}, {"name": "LatencyP99", "max": "0.05"}),
     RuleCase(
         "spec.rollout.progressDeadline",
         "must be longer than 0s",
@@ -188,7 +245,7 @@ RULE_CASES = [
     ),
     RuleCase(
         "spec.availability.maxUnavailable",
-        "must be a number of at least 0, or a percentage such as 25%",
+        NUMBER,
         {"availability": {"maxUnavailable": 0}},
         {"availability": {"maxUnavailable": -1}},
     ),

@@ -16,8 +16,9 @@ from devcluster.errors import ClusterError
 from onceserve_contract.termination import Failure, FailureReason
 from support.api_server import Api
 from support.modeldeployments import collection, deployment
-from support.operator_process import IMAGE, USER, OperatorProcess, install_rights, running_operator
+from support.operator_process import IMAGE, OperatorProcess, install_rights, running_operator
 from support.pods import ENCRYPTED
+from support.rights import granted, requests, used
 from support.rollouts import OWNED, Deployed
 from support.waiting import eventually, steadily
 
@@ -51,13 +52,6 @@ def serving(created: Deployed) -> Deployed:
     created.await_condition("Ready", "True")
     created.await_condition("Reconciling", "False")
     return created
-
-
-def requests(cluster: Cluster, namespace: str | None = None) -> list[dict[str, Any]]:
-    """Return the operator's requests for objects, as the API server's audit log has them."""
-    entries = (json.loads(line) for line in cluster.audit_log.read_text().splitlines())
-    ours = (entry for entry in entries if entry["user"]["username"] == USER and "objectRef" in entry)
-    return [entry for entry in ours if namespace in {None, entry["objectRef"].get("namespace")}]
 
 
 def writes(cluster: Cluster, namespace: str) -> list[str]:
@@ -205,6 +199,13 @@ def test_what_is_no_longer_wanted_is_deleted(serving: Deployed) -> None:
         eventually(lambda plural=plural: len(serving.children(plural)) == 1, f"one of {plural}")  # type: ignore[misc]
 
 
+def test_a_preview_comes_and_goes_with_the_strategy(serving: Deployed) -> None:
+    serving.change({"rollout": {"strategy": "BlueGreen"}})
+    eventually(lambda: serving.child("services", "risk-preview"), "a preview")
+    serving.change({"rollout": {"strategy": "RollingUpdate"}})
+    eventually(lambda: serving.child("services", "risk-preview") is None, "no preview")
+
+
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_an_operator_that_ends_in_mid_rollout_is_replaced_without_a_trace(
     serving: Deployed, operator: OperatorProcess, end: signal.Signals
@@ -310,23 +311,10 @@ def test_a_spec_that_this_release_cannot_read_is_explained(
 
 def test_the_chart_grants_what_the_operator_does_and_no_more(serving: Deployed, cluster: Cluster) -> None:
     """By the API server's audit log of this whole module."""
-    rules = cluster.kubectl("get", "clusterrole", "onceserve-operator", "-o", "yaml")
-    granted = {
-        (resource, verb)
-        for rule in yaml.safe_load(rules)["rules"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-    }
-    used = set()
-    for entry in requests(cluster):
-        answer, reference = entry.get("responseStatus", {}), entry["objectRef"]
-        assert answer.get("code") != 403 or "being terminated" in answer["message"], entry
-        subresource = f"/{reference['subresource']}" if "subresource" in reference else ""
-        used.add((reference["resource"] + subresource, entry["verb"]))
-    # Making an object by server-side apply is logged as a patch, and needs both verbs.
-    applied = {(resource, "create") for resource, verb in used if verb == "patch" and "/" not in resource}
     needed_elsewhere = {("modeldeployments/finalizers", "update")}
-    assert granted == used | applied | needed_elsewhere
+    # What is done with routes is seen where there are any.
+    expected = {each for each in used(cluster) if each[0] != "httproutes"} | needed_elsewhere
+    assert {each for each in granted(cluster) if each[0] != "httproutes"} == expected
 
 
 def test_a_resource_made_anew_under_its_name_is_not_ready_by_the_pods_of_the_former(serving: Deployed) -> None:

@@ -44,8 +44,33 @@ COMPLETE: Object = {
         "whenStoreFails": "FailOpen",
         "onConflict": "Wait",
     },
-    "rollout": {"progressDeadline": "1h30m", "revisionHistoryLimit": 3},
+    "gateway": {"name": "public", "namespace": "gateways", "sectionName": "https", "hostnames": ["risk.example"]},
+    "rollout": {
+        "strategy": "Canary",
+        "rollingUpdate": {"maxSurge": "50%", "maxUnavailable": 1},
+        "canary": {"steps": [{"weight": 10}, {"pause": {"duration": "2m"}}]},
+        "verification": {
+            "requests": [
+                {
+                    "inputs": [{"name": "X", "datatype": "FP32", "shape": [1, 2], "data": [[0.5, None]]}],
+                    "expected": [{"name": "label", "datatype": "BYTES", "shape": [1], "data": ["fraud"]}],
+                    "tolerance": "0.00001",
+                }
+            ],
+            "metrics": [{"name": "LatencyP99", "max": "50ms", "maxOfStable": "150%", "minSamples": 100}],
+            "prometheus": {
+                "url": "http://prometheus.monitoring:9090",
+                "queries": [{"name": "refusals", "query": "sum(refused)", "max": "0.5"}],
+            },
+        },
+        "progressDeadline": "1h30m",
+        "revisionHistoryLimit": 3,
+    },
     "availability": {"maxUnavailable": "25%", "spread": "Required"},
+}
+# What excludes fields of the above.
+COMPLETE_BLUE_GREEN: Object = MINIMAL | {
+    "rollout": {"strategy": "BlueGreen", "blueGreen": {"promotion": "Manual", "scaleDownDelay": "1m"}}
 }
 
 

@@ -82,11 +82,12 @@ class OperatorProcess:
             self._process.kill()
             self._process.wait()
 
-    def metric(self, name: str) -> float:
-        """Return a metric's value, summed over its labels."""
+    def metric(self, name: str, /, **labels: str) -> float:
+        """Return a metric's value, summed over the labels that are not given."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[0]}/metrics", timeout=5) as answer:
             families = list(text_string_to_metric_families(answer.read().decode()))
-        return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+        samples = (sample for family in families for sample in family.samples if sample.name == name)
+        return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
     def complaints(self) -> list[str]:
         """Return what it logged as error, or did not log as JSON at all."""

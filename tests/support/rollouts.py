@@ -1,7 +1,7 @@
 """A ModelDeployment on a real API server, and what a test does to it and reads of it."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from onceserve_contract import termination
 from onceserve_contract.termination import Failure
@@ -20,6 +20,7 @@ _PATHS = {
     "pods": "/api/v1",
     "events": "/api/v1",
     "poddisruptionbudgets": "/apis/policy/v1",
+    "httproutes": "/apis/gateway.networking.k8s.io/v1",
 }
 OWNED = ("deployments", "controllerrevisions", "services", "serviceaccounts", "poddisruptionbudgets")
 
@@ -33,7 +34,7 @@ class Deployed:
     name: str
 
     @classmethod
-    def create(cls, api: Api, namespace: str, spec: Object, name: str = "risk") -> "Deployed":
+    def create(cls, api: Api, namespace: str, spec: Object, name: str = "risk") -> Self:
         """Create it and return at once."""
         answer = api.create(collection(namespace), deployment(spec, name))
         assert answer.accepted, answer.body

@@ -72,12 +72,13 @@ The one table of the operator's rights, for a ClusterRole as for a Role. Server-
   resources: [controllerrevisions, deployments]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
-  resources: [serviceaccounts]
+  resources: [serviceaccounts, services]
   verbs: [get, list, watch, create, patch, delete]
+# Listed now and then, where there are any: a watch of what may be missing would fail.
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [get, list, create, patch, delete]
 # Always wanted, so that their owner's deletion alone takes them away.
-- apiGroups: [""]
-  resources: [services]
-  verbs: [get, list, watch, create, patch]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch]

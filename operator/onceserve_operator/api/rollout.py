@@ -32,8 +32,7 @@ class RollingUpdate(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             Rule(
-                "!(string(has(self.maxSurge) ? self.maxSurge : '25%') in ['0', '0%']) ||"
-                " !(string(has(self.maxUnavailable) ? self.maxUnavailable : 0) in ['0', '0%'])",
+                "!(string(self.maxSurge) in ['0', '0%'] && string(self.maxUnavailable) in ['0', '0%'])",
                 "maxSurge and maxUnavailable must not both be 0: nothing could move",
             )
         )
@@ -142,7 +141,8 @@ class MetricCheck(ApiModel):
     max: Annotated[str, Field(min_length=1, max_length=32)] | None = None
     """The most it may be."""
     max_of_stable: Annotated[str, Field(pattern=r"^[1-9][0-9]{1,4}%$")] | None = None
-    """The most it may be as a percentage of what the old revision has at the same time: `150%`."""
+    """The most it may be as a percentage of what the old revision has at the same time: `150%`. Where that has no error
+    at all, none is allowed."""
     min_samples: Annotated[int, Field(ge=1, le=1_000_000)] = 50
     """Requests that a revision must have answered before it is judged."""
 

@@ -23,7 +23,7 @@ GOLDEN = GoldenRequest(inputs=[TENSOR], expected=[TENSOR])
 
 @pytest.fixture
 def impatient(pods: Pods) -> Calls:
-    return Calls(port=pods.port, run_timeout=0.3, metrics_timeout=0.3, query_timeout=0.3)
+    return Calls(port=pods.port, run_timeout=1, metrics_timeout=1, query_timeout=1)
 
 
 async def words(call: Awaitable[object]) -> str:
@@ -53,8 +53,8 @@ async def test_counters_and_numbers_are_read(pods: Pods) -> None:
 @pytest.mark.parametrize(
     ("behaviour", "told"),
     [
-        (misbehaving.slow, "it did not answer within 0.3 s"),
-        (misbehaving.drips, "it did not answer within 0.3 s"),
+        (misbehaving.slow, "it did not answer within 1 s"),
+        (misbehaving.drips, "it did not answer within 1 s"),
         (misbehaving.closes, "it cannot be called: ServerDisconnectedError: Server disconnected"),
         (says('{"error": "the model is loading"}', 503), "it answered 503: the model is loading"),
         (says("<html>", 500), "it answered 500"),
@@ -66,34 +66,32 @@ async def test_what_is_no_answer_is_told_of_every_call(
     pods: Pods, impatient: Calls, behaviour: Handler, told: str
 ) -> None:
     pods.behaviours[POD] = behaviour
-    for call in (
-        impatient.verify(POD, "http", "token", []),
-        impatient.sample(POD, "http"),
-        impatient.query(f"http://{POD}:{pods.port}", "up"),
-    ):
-        assert await words(call) == told
+    found = await asyncio.gather(
+        words(impatient.verify(POD, "http", "token", [])),
+        words(impatient.sample(POD, "http")),
+        words(impatient.query(f"http://{POD}:{pods.port}", "up")),
+    )
+    assert set(found) == {told}
     assert not any(address == "127.0.0.9" for address, _ in pods.calls)
 
 
 @pytest.mark.parametrize(
     ("body", "told"),
     [
-        (b"not json", "it answered no JSON: not json"),
-        (b"", "it answered no JSON: "),
-        (b"\xff\xfe\xff", "it answered no JSON: "),
-        (b"[" * 100_000, "it answered no JSON: ["),
-        (b"9" * 10_000, "it answered no JSON: 9"),
-        (gzip.compress(b"{}"), "it answered no JSON: "),
+        (b"not json", "it answered no JSON"),
+        (b"", "it answered no JSON"),
+        (b"\xff\xfe\xff", "it answered no JSON"),
+        (b"[" * 100_000, "it answered no JSON"),
+        (b"9" * 10_000, "it answered no JSON"),
+        (gzip.compress(b"{}"), "it answered no JSON"),
         (b"[]", "it answered JSON that is no object"),
     ],
 )
-async def test_garbage_is_told_of_in_short(pods: Pods, body: bytes, told: str) -> None:
+async def test_garbage_is_told_of(pods: Pods, body: bytes, told: str) -> None:
     pods.behaviours[POD] = says(body)
     one = Calls(port=pods.port)
-    for call in (one.verify(POD, "http", "token", []), one.query(f"http://{POD}:{pods.port}", "up")):
-        found = await words(call)
-        assert found.startswith(told)
-        assert len(found) < 300
+    assert await words(one.verify(POD, "http", "token", [])) == told
+    assert await words(one.query(f"http://{POD}:{pods.port}", "up")) == told
 
 
 async def test_a_query_without_a_result_is_told(pods: Pods) -> None:
