@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import socket
+import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -148,6 +149,7 @@ class Service:
             await _first(self._settings.drain_delay, stop.now.wait())
 
     async def _end(self, stop: StopSignals, serving: asyncio.Task[None]) -> None:
+        cut_at = time.monotonic() + self._settings.drain_timeout
         self._server.should_exit = True
         leaving = None if self._grpc is None else asyncio.create_task(self._grpc.stop(stop.now))
         forcing = asyncio.create_task(stop.now.wait())
@@ -160,7 +162,7 @@ class Service:
             await leaving
         if self._answers is not None:
             # Who left may have left a request behind, whose retry will want the answer.
-            await _first(self._settings.drain_timeout, self._pipeline.settled(), stop.now.wait())
+            await _first(max(cut_at - time.monotonic(), 0.0), self._pipeline.settled(), stop.now.wait())
             await self._answers.close()
         await asyncio.to_thread(self._edge.close)
         self._lifecycle.advance(Phase.STOPPED)

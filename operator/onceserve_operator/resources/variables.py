@@ -68,6 +68,7 @@ def _idempotency(key: Key, given: Idempotency | None) -> Values:
         environment.IDEMPOTENCY_SCOPE: str(key),
         environment.IDEMPOTENCY_MODE: _word(given.mode),
         environment.IDEMPOTENCY_STORE: _MEMORY if given.store and not given.store.url_from else None,
+        environment.IDEMPOTENCY_STORE_TYPE: given.store.type.lower() if given.store else None,
         environment.IDEMPOTENCY_LEASE: _seconds(given.lease),
         environment.IDEMPOTENCY_RETENTION: _seconds(given.retention),
         environment.IDEMPOTENCY_WHEN_STORE_FAILS: _word(given.when_store_fails),

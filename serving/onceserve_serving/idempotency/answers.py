@@ -11,7 +11,7 @@ from onceserve_serving.errors import InvalidSettingsError, StoreRefusedError
 from onceserve_serving.idempotency.guard import Guard, Terms
 from onceserve_serving.idempotency.renewal import Renewal
 from onceserve_serving.idempotency.store import Store, StoreUnavailableError
-from onceserve_serving.idempotency.stores import has_ledger, open_store
+from onceserve_serving.idempotency.stores import check_type, has_ledger, open_store
 from onceserve_serving.settings import Settings
 from onceserve_serving.telemetry import Telemetry
 
@@ -19,6 +19,10 @@ log = logging.getLogger(__name__)
 
 SWEEP: Final = 60.0
 """Seconds between two sweeps, more or less: several servers share a store."""
+
+
+CLOSING: Final = 1.0
+"""Seconds that the store has to end what it does: what tells the server to stop does not wait for long."""
 
 
 class Answers:
@@ -46,12 +50,19 @@ class Answers:
         self._sweeping = asyncio.create_task(self._sweep())
 
     async def close(self) -> None:
-        """End what goes on, and disconnect."""
+        """End what goes on, and disconnect; a store that hangs is left as it is after `CLOSING` seconds."""
+        try:
+            async with asyncio.timeout(CLOSING):
+                await self._end()
+        except TimeoutError:
+            log.warning("the store of idempotency does not let go, and was left")
+
+    async def _end(self) -> None:
         if self._sweeping is not None:
             self._sweeping.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sweeping
-            await asyncio.to_thread(self._renewal.stop)
+            await asyncio.to_thread(self._renewal.stop, CLOSING)
         await self._store.close()
 
     async def _sweep(self) -> None:
@@ -78,6 +89,7 @@ def from_settings(settings: Settings, telemetry: Telemetry) -> Answers | None:
     if not settings.idempotency_scope:
         log.info("no --idempotency-scope: keys are unique by caller and route alone among all who use this store")
     with _refusing():
+        check_type(settings.idempotency_store, settings.idempotency_store_type)
         return Answers(open_store(settings.idempotency_store), terms, telemetry)
 
 

@@ -3,15 +3,19 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from onceserve_serving.errors import DeadlineExceededError, InProgressError
+from onceserve_serving.idempotency.confirming import GivenUpError, UnconfirmedError
 from onceserve_serving.idempotency.record import Fingerprint
 
 T = TypeVar("T")
 
 SOON = 1.0
 """Seconds after which to ask again for the answer to a request that runs."""
+
+NO_ANSWER: Final = (DeadlineExceededError, GivenUpError)
+"""Ends of a flight that say nothing to those who joined it: a time that was too short was another's."""
 
 
 class Flights(Generic[T]):
@@ -35,8 +39,7 @@ class Flights(Generic[T]):
             done, _ = await asyncio.wait({task}, timeout=max(deadline - time.monotonic(), 0))
             if not done:
                 raise InProgressError(SOON)
-            # Whose time was too short says nothing of those who have more.
-            if not isinstance(task.exception(), DeadlineExceededError):
+            if not isinstance(task.exception(), NO_ANSWER):
                 return task.result(), True
         return await asyncio.shield(self._begin(flight, run)), False
 
@@ -47,10 +50,17 @@ class Flights(Generic[T]):
 
     def _begin(self, flight: tuple[bytes, Fingerprint], run: Callable[[], Awaitable[T]]) -> "asyncio.Task[T]":
         async def fly() -> T:
+            later: Awaitable[T] | None = None
             try:
                 return await run()
+            except UnconfirmedError as error:
+                later = error.later
+                raise error.failure from error.failure.__cause__
             finally:
                 del self._flights[flight]
+                # Who asks meanwhile joins what goes on.
+                if later is not None:
+                    self._begin(flight, lambda: later)
 
         task = asyncio.get_running_loop().create_task(fly())
         # Whoever asked may have left: its error is told to who asks next, by the store.

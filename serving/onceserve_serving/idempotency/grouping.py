@@ -10,15 +10,18 @@ from onceserve_serving.idempotency.store import StoreUnavailableError
 Item = TypeVar("Item")
 
 LIMIT: Final = 256
-"""Calls in one group at most, so that none waits long for its own."""
+LIMIT_BYTES: Final = 8 * 2**20
+"""Calls in one group at most, and the bytes that they carry if it is more than one: a store that is given more at once
+than it takes within its timeout would take none."""
 
 
 @dataclass(eq=False, slots=True)
 class Waiter(Generic[Item]):
-    """A call that waits, about one key, and the future that its caller awaits."""
+    """A call that waits, about one key and of so many bytes, and the future that its caller awaits."""
 
     key: bytes
     item: Item
+    size: int
     arrived: float
     answer: "asyncio.Future[Any]"
 
@@ -33,11 +36,14 @@ class Groups(Generic[Item]):
         self._waiting: list[Waiter[Item]] = []
         self._task: asyncio.Task[None] | None = None
 
-    async def ask(self, key: bytes, item: Item) -> Any:  # noqa: ANN401  each kind of item has its own kind of answer
-        """Return what the store answers; raises StoreUnavailableError if its turn did not come in time."""
+    async def ask(self, key: bytes, item: Item, size: int = 0) -> Any:  # noqa: ANN401  each kind of item has its own kind of answer
+        """Return what the store answers; raises StoreUnavailableError if its turn did not come in time.
+
+        `size` is the bytes of what may be large in the item.
+        """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append(Waiter(key, item, loop.time(), answer))
+        self._waiting.append(Waiter(key, item, size, loop.time(), answer))
         if self._task is None:
             self._task = loop.create_task(self._work(loop))
         return await answer
@@ -63,16 +69,18 @@ class Groups(Generic[Item]):
 
     def _take(self, now: float) -> list[Waiter[Item]]:
         group: dict[bytes, Waiter[Item]] = {}
+        room = LIMIT_BYTES
         later, late = [], []
         for waiter in self._waiting:
             if waiter.answer.done():
                 continue
             if now - waiter.arrived > self._patience:
                 late.append(waiter)
-            elif waiter.key in group or len(group) == LIMIT:
+            elif waiter.key in group or len(group) == LIMIT or (group and waiter.size > room):
                 later.append(waiter)
             else:
                 group[waiter.key] = waiter
+                room -= waiter.size
         self._waiting = later
         _refuse(late, f"its turn did not come within {self._patience:g} s")
         return list(group.values())

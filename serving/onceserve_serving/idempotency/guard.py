@@ -4,14 +4,13 @@ What is promised, and what breaks it, was checked with a model (docs/formal.md);
 model's. Nothing is answered that the store has not acknowledged, and no claim is run twice.
 """
 
-import asyncio
 import hashlib
 import logging
 import os
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias, TypeVar
+from functools import partial
+from typing import Final, NamedTuple, TypeAlias
 
 from onceserve_serving.errors import (
     AnswerNotKeptError,
@@ -22,7 +21,8 @@ from onceserve_serving.errors import (
     PoisonedError,
     StoreFailedError,
 )
-from onceserve_serving.idempotency.breaker import Breaker
+from onceserve_serving.idempotency.calls import Calls, failed
+from onceserve_serving.idempotency.confirming import Confirming, UnconfirmedError
 from onceserve_serving.idempotency.ledger import LedgerRow
 from onceserve_serving.idempotency.record import Answer, Fingerprint, Outcome, Tombstone, UnreadableRecordError
 from onceserve_serving.idempotency.renewal import Renewal
@@ -40,24 +40,14 @@ from onceserve_serving.idempotency.store import (
     Store,
     StoreUnavailableError,
     Takeover,
-    UnknownOutcomeError,
 )
 from onceserve_serving.telemetry import Telemetry
-
-R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
 KEPT_BYTES: Final = 2**20
 """Bytes of a body that are kept for replays; of a larger one only that it was given."""
 
-AGAIN: Final = (0.0, 0.05, 0.2, 0.5)
-"""Seconds before each try of a call to the store whose outcome is not known."""
-
-PATIENCE: Final = 3.0
-"""Seconds after which such a call is not tried again: each try of a store that hangs takes its whole timeout."""
-
-STORE_RETRY: Final = 1.0
 SOON: Final = 2.0
 """Seconds after which to ask for another's answer at the latest: a lease lasts far longer than most runs."""
 
@@ -105,13 +95,14 @@ class Guard:
         self._renewal = renewal
         self._terms = terms
         self._telemetry = telemetry
-        self._breaker = Breaker()
+        self._calls = Calls(telemetry)
+        self._confirming: Confirming[Answered] = Confirming(store, renewal, self._calls)
 
     async def answer(self, question: Question, run: Run) -> Answered:
         """Return the one answer to a question, by running it if nobody has.
 
-        Raises KeyMismatchError, InProgressError, AnswerNotKeptError, StoreFailedError, and of the run's errors those
-        of a run that never began; all others are answers.
+        Raises KeyMismatchError, InProgressError, AnswerNotKeptError, StoreFailedError (an UnconfirmedError if it has
+        run, and may yet be answered), and of the run's errors those of a run that never began; all others are answers.
         """
         while True:
             claim_id = os.urandom(16)
@@ -140,7 +131,7 @@ class Guard:
         Raises KeyMismatchError, AnswerNotKeptError, StoreFailedError.
         """
         try:
-            found = await self._until_known("read", lambda: self._store.read(record))
+            found = await self._calls.until_known("read", lambda: self._store.read(record))
         except StoreUnavailableError as error:
             raise failed(error) from error
         if found is None or found.answer is None:
@@ -160,7 +151,8 @@ class Guard:
         return answered._replace(replayed=True)
 
     async def _run(self, question: Question, claim_id: bytes, claimed: Granted, run: Run) -> Answered | None:
-        with self._renewal.holding(question.record, claim_id):
+        held = self._renewal.holding(question.record, claim_id)
+        with held:
             if isinstance(claimed, Poisoned):
                 outcome = question.refuse(PoisonedError(claimed.attempt - 1))
             else:
@@ -168,11 +160,19 @@ class Guard:
             try:
                 if not await self._complete(question, claim_id, outcome):
                     return None
-            except StoreFailedError:
-                if not self._terms.fail_open:
+            except StoreFailedError as error:
+                if self._terms.fail_open:
+                    self._telemetry.idempotent("bypassed")
+                    return Answered(outcome, attempt=claimed.attempt, stored=False)
+                completion = self._completion(question, claim_id, outcome)
+                answer = partial(self._first, claimed, outcome)
+                later = self._confirming.begin(held, completion, len(outcome.body), answer)
+                if later is None:
                     raise
-                self._telemetry.idempotent("bypassed")
-                return Answered(outcome, attempt=claimed.attempt, stored=False)
+                raise UnconfirmedError(error, later) from error
+        return self._first(claimed, outcome)
+
+    def _first(self, claimed: Granted, outcome: Outcome) -> Answered:
         self._telemetry.idempotent("taken_over" if isinstance(claimed, Takeover) else "first")
         return Answered(outcome, attempt=claimed.attempt)
 
@@ -186,57 +186,26 @@ class Guard:
             return question.refuse(error)
 
     async def _claim(self, question: Question, claim_id: bytes) -> Claimed:
-        if self._breaker.is_open:
-            raise StoreUnavailableError("the store has not answered for a while; it was not asked")
+        self._calls.check()
         terms = self._terms
         claim = Claim(question.record, question.fingerprint, claim_id, terms.lease, terms.retention)
-        return await self._until_known("claim", lambda: self._store.claim(claim))
+        return await self._calls.until_known("claim", lambda: self._store.claim(claim))
 
     async def _complete(self, question: Question, claim_id: bytes, outcome: Outcome) -> bool:
         """Store an outcome; tell whether it is the answer. Raises StoreFailedError if that cannot be known."""
+        completion = self._completion(question, claim_id, outcome)
+        told = await self._calls.until_known("complete", lambda: self._store.complete(completion))
+        return isinstance(told, Committed)
+
+    def _completion(self, question: Question, claim_id: bytes, outcome: Outcome) -> Completion:
         ledger = question.ledger if self._terms.ledger else None
-        completion = Completion(question.record, claim_id, kept(outcome), self._terms.retention, ledger)
-        return isinstance(await self._until_known("complete", lambda: self._store.complete(completion)), Committed)
+        return Completion(question.record, claim_id, kept(outcome), self._terms.retention, ledger)
 
     async def _release(self, question: Question, claim_id: bytes) -> None:
         try:
-            await self._until_known("release", lambda: self._store.release(question.record, claim_id))
+            await self._calls.until_known("release", lambda: self._store.release(question.record, claim_id))
         except (StoreUnavailableError, StoreFailedError) as error:
             log.warning("a claim could not be given back, and lasts until its lease ends: %s", error)
-
-    async def _until_known(self, operation: str, call: Callable[[], Awaitable[R]]) -> R:
-        """Repeat a call until its outcome is known.
-
-        Raises StoreFailedError, or StoreUnavailableError if certainly nothing was written; a completion is tried again
-        even then.
-        """
-        unknown: Exception | None = None
-        loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + PATIENCE
-        for pause in AGAIN:
-            if unknown is not None and loop.time() >= give_up_at:
-                break
-            if pause:
-                await asyncio.sleep(pause)
-            started = time.perf_counter()
-            try:
-                answer = await call()
-            except (UnknownOutcomeError, StoreUnavailableError) as error:
-                # After a try whose outcome is not known, one that certainly wrote nothing says nothing of it.
-                certain = unknown is None and isinstance(error, StoreUnavailableError)
-                if certain and operation != "complete":
-                    self._breaker.failed()
-                    raise
-                unknown = error
-            except UnreadableRecordError as error:
-                raise failed(error) from error
-            else:
-                self._breaker.succeeded()
-                return answer
-            finally:
-                self._telemetry.store_answered(operation, time.perf_counter() - started)
-        self._breaker.failed()
-        raise failed(unknown) from unknown
 
     async def _without_store(
         self, question: Question, error: StoreUnavailableError | StoreFailedError, run: Run
@@ -265,13 +234,3 @@ def kept(outcome: Outcome) -> Answer:
     if len(outcome.body) <= KEPT_BYTES:
         return outcome
     return Tombstone(outcome.status, hashlib.sha256(outcome.body).digest(), len(outcome.body))
-
-
-def failed(error: Exception | None) -> StoreFailedError:
-    """Return what callers are told of a store that failed; the details are for the log."""
-    log.error("the store of idempotency failed: %s", error)
-    return StoreFailedError(
-        "the store that keeps the answers does not answer; whether this request was answered is not known, "
-        "and it may be sent again with the same key",
-        STORE_RETRY,
-    )

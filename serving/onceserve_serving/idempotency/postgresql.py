@@ -86,9 +86,8 @@ class PostgresqlStore(LedgerStore):
         """Store the answer, and its row of the ledger, if the claim is still held."""
         if completion.ledger is not None:
             completion.ledger.check()
-        completed: Completed = await self._completions.ask(
-            completion.record, _Given(completion, encode(completion.answer))
-        )
+        given = _Given(completion, encode(completion.answer))
+        completed: Completed = await self._completions.ask(completion.record, given, len(given.blob))
         return completed
 
     async def release(self, record: bytes, claim_id: bytes) -> bool:

@@ -183,7 +183,7 @@ class RedisStore(Store):
         """Store the answer if the claim is still held."""
         record, claim_id, _, retention, _ = completion
         blob = without_ledger(completion)
-        reply = await self._ask(COMPLETE, record, claim_id, blob, milliseconds(retention), self._safely)
+        reply = await self._ask(COMPLETE, record, claim_id, blob, milliseconds(retention), self._safely, size=len(blob))
         if reply[0] == b"COMMITTED":
             return Committed()
         return LostDone(decode(reply[1])) if reply[0] == b"LOST_DONE" else Lost()
@@ -225,8 +225,8 @@ class RedisStore(Store):
         await self._groups.close()
         await self._server.close()
 
-    async def _ask(self, script: Script, record: bytes, *arguments: bytes | str | int) -> Any:  # noqa: ANN401  as replies are
-        reply = await self._groups.ask(record, Call(script, PREFIX + record.hex(), arguments))
+    async def _ask(self, script: Script, record: bytes, *arguments: bytes | str | int, size: int = 0) -> Any:  # noqa: ANN401  as replies are
+        reply = await self._groups.ask(record, Call(script, PREFIX + record.hex(), arguments), size)
         if isinstance(reply, list) and reply[0] == b"VERSION":
             raise UnreadableRecordError(
                 f"the store has a record of format {reply[1].decode(errors='replace')!r}; this release knows only 1"

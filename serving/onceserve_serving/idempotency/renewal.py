@@ -4,7 +4,6 @@ import asyncio
 import logging
 import threading
 import time
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +17,10 @@ SHARE: Final = 3
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """A claim, held for the time of a block, and the `time.monotonic()` at which its lease was last asked for."""
+    """A claim, held for the time of a block, and the `time.monotonic()` at which its lease was last asked for.
+
+    It may be held by one block after another.
+    """
 
     record: bytes
     claim_id: bytes
@@ -47,14 +49,18 @@ class Renewal:
         """Begin."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Renew nothing any more; waits for the renewals that are on their way."""
+    def stop(self, patience: float) -> None:
+        """Renew nothing any more; waits so many seconds for the renewals that are on their way."""
         self._stopping.set()
-        self._thread.join()
+        self._thread.join(patience)
 
-    def holding(self, record: bytes, claim_id: bytes) -> AbstractContextManager[None]:
+    def holding(self, record: bytes, claim_id: bytes) -> Held:
         """Keep a claim that has just been granted, for the time of the block."""
         return Held(record, claim_id, time.monotonic(), self._held)
+
+    def lasts(self, held: Held) -> bool:
+        """Tell whether the lease cannot have ended, by the last renewal that the store confirmed."""
+        return time.monotonic() < held.since + self._lease
 
     def _run(self) -> None:
         asyncio.run(self._renew_until_stopped())

@@ -132,7 +132,7 @@ class SqliteStore(Store):
         record, claim_id, _, retention, _ = completion
         blob = without_ledger(completion)
         change = Change(record, lambda old, now: transitions.complete(old, claim_id, blob, retention, now))
-        completed: Completed = await self._groups.ask(record, change)
+        completed: Completed = await self._groups.ask(record, change, len(blob))
         return completed
 
     async def release(self, record: bytes, claim_id: bytes) -> bool:

@@ -5,11 +5,19 @@ from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
+from onceserve_contract.environment import IDEMPOTENCY_STORE_TYPE
 from onceserve_serving.errors import InvalidSettingsError
 from onceserve_serving.idempotency.link import TIMEOUT
 from onceserve_serving.idempotency.store import LedgerStore, Store
 
 LONGEST: Final = 60.0
+
+TYPES: Final = {
+    **{name: name for name in ("memory", "sqlite", "redis", "postgresql")},
+    **dict.fromkeys(("rediss", "valkey", "valkeys"), "redis"),
+    "postgres": "postgresql",
+}
+"""What the scheme of a URL means."""
 
 Options: TypeAlias = dict[str, str]
 N = TypeVar("N", int, float)
@@ -26,19 +34,33 @@ def open_store(url: str) -> Store:
         _ = parts.port
     except ValueError:
         raise InvalidSettingsError("the store's URL is not a URL; its host or port has a wrong form") from None
-    if parts.scheme not in _SCHEMES:
-        raise InvalidSettingsError(f"the store's URL begins with none of {', '.join(f'{name}:' for name in _SCHEMES)}")
+    if parts.scheme not in TYPES:
+        raise InvalidSettingsError(f"the store's URL begins with none of {', '.join(f'{name}:' for name in TYPES)}")
     try:
-        return _SCHEMES[parts.scheme](parts, dict(parse_qsl(parts.query, keep_blank_values=True)))
+        return _MAKERS[TYPES[parts.scheme]](parts, dict(parse_qsl(parts.query, keep_blank_values=True)))
     except ModuleNotFoundError as error:
         raise InvalidSettingsError(
             f"a store {parts.scheme}: needs the Python package {error.name}: install the extra of that store"
         ) from error
 
 
+def check_type(url: str, expected: str) -> None:
+    """Raise InvalidSettingsError if the URL means a store of another type than `expected`, unless that is empty."""
+    if expected and (found := type_of(url)) and found != expected:
+        raise InvalidSettingsError(
+            f"--idempotency-store-type (or {IDEMPOTENCY_STORE_TYPE}): the store is to be of the type {expected}, "
+            f"and its URL begins with {_scheme(url)}:"
+        )
+
+
+def type_of(url: str) -> str:
+    """Return sqlite, redis, postgresql or memory; empty if the URL means no store."""
+    return TYPES.get(_scheme(url), "")
+
+
 def has_ledger(url: str) -> bool:
     """Tell whether a URL means a store with a ledger."""
-    return url.partition(":")[0].lower() in ("postgresql", "postgres")
+    return type_of(url) == "postgresql"
 
 
 def open_ledger(url: str) -> LedgerStore:
@@ -85,16 +107,16 @@ def _postgresql(parts: SplitResult, options: Options) -> Store:
     return PostgresqlStore(parts._replace(query=urlencode(options)).geturl(), timeout)
 
 
-_SCHEMES: Final[Mapping[str, Callable[[SplitResult, Options], Store]]] = {
+_MAKERS: Final[Mapping[str, Callable[[SplitResult, Options], Store]]] = {
     "memory": _memory,
     "sqlite": _sqlite,
     "redis": _redis,
-    "rediss": _redis,
-    "valkey": _redis,
-    "valkeys": _redis,
     "postgresql": _postgresql,
-    "postgres": _postgresql,
 }
+
+
+def _scheme(url: str) -> str:
+    return url.partition(":")[0].strip().lower()
 
 
 def _timeout(options: Options) -> float:

@@ -8,8 +8,12 @@ from contract.idempotency.fleet import Fleet
 from contract.serving.conftest import serve
 from contract.serving.zygote import Zygote
 from contract.stores.places import Place, postgresql, redis, sqlite
+from support.databases import DatabaseServer, Postgresql, Redis
 
 __all__ = ["serve"]
+
+TIMEOUT = 0.5
+"""Seconds within which a store that tests pause or kill answers, or is taken for dead."""
 
 STORES: list[Callable[[Path], AbstractContextManager[Place]]] = [sqlite, redis, postgresql]
 
@@ -56,3 +60,25 @@ def pair(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory, store: str) -
         for _ in range(2):
             servers.start("--grpc-port", "0")
         yield servers
+
+
+@pytest.fixture(scope="module", params=[Redis, Postgresql])
+def module_database(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
+    with request.param() as server:
+        yield server
+
+
+@pytest.fixture
+def database(module_database: DatabaseServer) -> Iterator[DatabaseServer]:
+    """A store that is there when the test begins, and again when it ends."""
+    yield module_database
+    if module_database.process.poll() is None:
+        module_database.resume()
+    else:
+        module_database.start()
+
+
+@pytest.fixture
+def servers(zygote: Zygote, tmp_path: Path, database: DatabaseServer) -> Iterator[Fleet]:
+    with Fleet(zygote, tmp_path, f"{database.url}?timeout={TIMEOUT}") as fleet:
+        yield fleet

@@ -81,3 +81,12 @@ def begun(server: Server) -> float:
 def runs(server: Server) -> bool:
     """Tell whether the server is answering a request."""
     return metric(server, "onceserve_inflight_requests") == 1
+
+
+def refused(answer: httpx.Response) -> bool:
+    """Tell whether an answer says that the store failed, and when to come again."""
+    if answer.status_code != 503:
+        return False
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == "urn:onceserve:problem:store-failed"
+    return int(answer.headers["retry-after"]) >= 1

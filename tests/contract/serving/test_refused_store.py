@@ -3,11 +3,12 @@
 import pytest
 
 from contract.serving.conftest import EXAMPLE, Serve
+from onceserve_contract.environment import IDEMPOTENCY_STORE_TYPE
 from support.databases import Postgresql, Redis
 
 
-def refusal(serve: Serve, store: str) -> dict[str, str]:
-    server = serve(EXAMPLE / "model.onnx", "--idempotency-store", store)
+def refusal(serve: Serve, store: str, **environment: str) -> dict[str, str]:
+    server = serve(EXAMPLE / "model.onnx", "--idempotency-store", store, **environment)
     assert server.wait() == 2, server.log()
     return server.termination()
 
@@ -24,6 +25,12 @@ def test_a_url_that_means_no_store_is_told_without_its_password(serve: Serve, ur
     assert message["reason"] == "StoreRefused"
     assert words in message["message"]
     assert "s3cret" not in message["message"]
+
+
+def test_a_url_of_another_type_than_the_resource_names_ends_the_server_in_words(serve: Serve) -> None:
+    message = refusal(serve, "memory:", **{IDEMPOTENCY_STORE_TYPE: "redis"})
+    assert message["reason"] == "StoreRefused"
+    assert "the store is to be of the type redis, and its URL begins with memory:" in message["message"]
 
 
 def test_a_wrong_password_ends_the_server_in_words(serve: Serve) -> None:

@@ -14,6 +14,7 @@ MODEL = {"uri": "https://models.example/a.onnx"}
 TLS = {"tls": {"secretName": "certificate"}}
 STORE = {"type": "Redis", "urlFrom": {"secretKeyRef": {"name": "store", "key": "url"}}}
 SCOPED = {"IDEMPOTENCY_SCOPE": "default/risk"}
+MEMORY = {"IDEMPOTENCY_STORE": "memory:", "IDEMPOTENCY_STORE_TYPE": "memory"}
 ALWAYS = {
     "ONCESERVE_MODEL_NAME",
     "ONCESERVE_MODEL_VERSION",
@@ -60,13 +61,14 @@ def test_what_a_spec_leaves_out_is_left_to_the_server() -> None:
         ({"auth": {"apiKeys": {"secretName": "keys"}}}, {"API_KEYS": "/etc/onceserve/api-keys"}),
         ({"server": TLS}, {"TLS_CERT": "/etc/onceserve/tls/tls.crt", "TLS_KEY": "/etc/onceserve/tls/tls.key"}),
         ({"idempotency": {"mode": "Disabled"}}, {**SCOPED, "IDEMPOTENCY_MODE": "disabled"}),
-        ({"idempotency": {"store": {"type": "Memory"}}}, {**SCOPED, "IDEMPOTENCY_STORE": "memory:"}),
+        ({"idempotency": {"store": {"type": "Memory"}}}, {**SCOPED, **MEMORY}),
         (
             {"idempotency": {"mode": "Required", "store": STORE, "lease": "1m30s", "retention": "1000h"}},
             {
                 **SCOPED,
                 "IDEMPOTENCY_MODE": "required",
                 "IDEMPOTENCY_STORE": {"secretKeyRef": {"name": "store", "key": "url"}},
+                "IDEMPOTENCY_STORE_TYPE": "redis",
                 "IDEMPOTENCY_LEASE": "90",
                 "IDEMPOTENCY_RETENTION": "3600000",
             },
@@ -75,7 +77,7 @@ def test_what_a_spec_leaves_out_is_left_to_the_server() -> None:
             {"idempotency": {"store": {"type": "Memory"}, "whenStoreFails": "FailOpen", "onConflict": "Wait"}},
             {
                 **SCOPED,
-                "IDEMPOTENCY_STORE": "memory:",
+                **MEMORY,
                 "IDEMPOTENCY_WHEN_STORE_FAILS": "fail-open",
                 "IDEMPOTENCY_ON_CONFLICT": "wait",
             },

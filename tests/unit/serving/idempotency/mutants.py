@@ -1,14 +1,18 @@
 """What the guard and a store would be without one of their guards each; docs/formal.md has the same for the model."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from onceserve_serving.errors import ExecutionFailedError, StoreFailedError, too_late
 from onceserve_serving.idempotency import transitions
-from onceserve_serving.idempotency.guard import Answered, Granted, Guard, Question, Run, kept
+from onceserve_serving.idempotency.confirming import Confirming, GivenUpError
+from onceserve_serving.idempotency.guard import Answered, Granted, Guard, Question, Run, Terms, kept
 from onceserve_serving.idempotency.record import Fingerprint, Outcome
-from onceserve_serving.idempotency.store import Claim, Claimed, Completed, Completion, LostDone, Poisoned, State
+from onceserve_serving.idempotency.renewal import Held, Renewal
+from onceserve_serving.idempotency.store import Claim, Claimed, Completed, Completion, LostDone, Poisoned, State, Store
 from onceserve_serving.idempotency.transitions import Record
+from onceserve_serving.telemetry import Telemetry
 from unit.serving.idempotency.simulation import HOUR, Rules
 
 
@@ -57,8 +61,33 @@ class WinnerIsNotCompared(Guard):
             return await super()._run(question, claim_id, claimed, run)
         outcome = await self._outcome(question, claim_id, run)
         completion = Completion(question.record, claim_id, kept(outcome), self._terms.retention)
-        told = await self._until_known("complete", lambda: self._store.complete(completion))
+        told = await self._calls.until_known("complete", lambda: self._store.complete(completion))
         return self._replay(told.answer) if isinstance(told, LostDone) else Answered(outcome)
+
+
+class NothingWaits(Confirming[Answered]):
+    def begin(self, *_: object) -> None:
+        return None
+
+
+class ThrowsAway(Guard):
+    def __init__(self, store: Store, renewal: Renewal, terms: Terms, telemetry: Telemetry) -> None:
+        super().__init__(store, renewal, terms, telemetry)
+        self._confirming = NothingWaits(store, renewal, self._calls)
+
+
+class LoserWaits(Confirming[Answered]):
+    async def _confirm(self, held: Held, completion: Completion, answer: Callable[[], Answered]) -> Answered:
+        try:
+            return await super()._confirm(held, completion, answer)
+        except GivenUpError:
+            return answer()
+
+
+class LoserAnswersLater(Guard):
+    def __init__(self, store: Store, renewal: Renewal, terms: Terms, telemetry: Telemetry) -> None:
+        super().__init__(store, renewal, terms, telemetry)
+        self._confirming = LoserWaits(store, renewal, self._calls)
 
 
 class AnybodyCompletes(Rules):
@@ -146,6 +175,8 @@ MUTANTS = (
     Mutant("unknown is success", {"make": UnknownIsSuccess}, "G1: an answer is not what the store has"),
     Mutant("unknown is run again", {"make": UnknownIsRunAgain}, "G1: an answer is not what the store has"),
     Mutant("release after a run", {"make": FailureIsReleased}, "there were"),
+    Mutant("unconfirmed is thrown away", {"make": ThrowsAway}, "a run was thrown away"),
+    Mutant("loser answers later", {"make": LoserAnswersLater}, "G1: an answer is not what the store has"),
     Mutant(
         "winner is not compared",
         {"make": WinnerIsNotCompared, "incidents": STILL},
@@ -162,5 +193,5 @@ MUTANTS = (
     Mutant("completion drops the fingerprint", {"rules": CompletionDropsTheFingerprint}, "G3"),
     Mutant("store forgets", {"rules": Forgets}, "G2"),
     Mutant("local clock", {"rules": LocalClock}, "an answer was forgotten before its retention ended"),
-    Mutant("one time to live", {"lease": 0.0}, "no answer"),
+    Mutant("one time to live", {"leases_end": False}, "no answer"),
 )

@@ -7,6 +7,7 @@ seed, so that a world can be run again.
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar, copy_context
@@ -25,16 +26,17 @@ from onceserve_serving.errors import (
     RetryLaterError,
     too_late,
 )
-from onceserve_serving.idempotency import breaker, flights, guard, renewal, transitions
+from onceserve_serving.idempotency import breaker, calls, flights, renewal, transitions
 from onceserve_serving.idempotency.fingerprint import Fingerprinter
-from onceserve_serving.idempotency.guard import Answered, Guard, Terms
+from onceserve_serving.idempotency.guard import Answered, Granted, Guard, Terms
 from onceserve_serving.idempotency.record import Outcome, encode
-from onceserve_serving.idempotency.renewal import SHARE, Renewal
+from onceserve_serving.idempotency.renewal import SHARE, Held, Renewal
 from onceserve_serving.idempotency.store import (
     Claim,
     Claimed,
     Completed,
     Completion,
+    State,
     Store,
     StoreUnavailableError,
     UnknownOutcomeError,
@@ -64,7 +66,7 @@ SERVERS: Final = 3
 KEY: Final = b"k" * 32
 CROWDS: Final = ((b"a", b"b"), (b"a", b"b"), (b"a", b"a", b"a", b"b"))
 INCIDENTS: Final = ("kill", "end", "stop", "block", "store", "clock")
-TIMED: Final = (admission, breaker, flights, guard, pipeline, renewal)
+TIMED: Final = (admission, breaker, calls, flights, pipeline, renewal)
 """Modules that look at the time."""
 
 TELEMETRY: Final = Telemetry()
@@ -164,16 +166,28 @@ class Network:
         self._stands = stands
 
     async def claim(self, asked: Claim) -> Claimed:
-        return await self._ask(lambda: self._world.shelf.claim(self._server.number, asked))
+        began = self._world.loop.time()
+        told = await self._ask(lambda: self._world.shelf.claim(self._server.number, asked))
+        if isinstance(told, Granted):
+            self._server.leases[asked.claim_id] = began
+        return told
 
     async def complete(self, asked: Completion) -> Completed:
-        return await self._ask(lambda: self._world.shelf.complete(self._server.number, asked))
+        self._server.completions[asked.claim_id] += 1
+        told = await self._ask(lambda: self._world.shelf.complete(self._server.number, asked))
+        self._world.confirmed_late += self._server.completions[asked.claim_id] > len(calls.AGAIN)
+        self._server.leases.pop(asked.claim_id, None)
+        return told
 
     async def release(self, _record: bytes, claim_id: bytes) -> bool:
         return await self._ask(lambda: self._world.shelf.release(self._server.number, claim_id))
 
     async def renew(self, _record: bytes, claim_id: bytes, lease: float) -> bool:
-        return await self._ask(lambda: self._world.shelf.renew(self._server.number, claim_id, lease))
+        began = self._world.loop.time()
+        held = await self._ask(lambda: self._world.shelf.renew(self._server.number, claim_id, lease))
+        if held and claim_id in self._server.leases:
+            self._server.leases[claim_id] = began
+        return held
 
     async def _ask(self, step: Callable[[], R]) -> R:
         await self._stand()
@@ -230,28 +244,34 @@ class Model(ServedModel):
         return [run]
 
 
+class Claims(dict[Held, None]):
+    """Those that are held, and whether there are any to be awaited."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.any = asyncio.Event()
+
+    def __setitem__(self, held: Held, _: None) -> None:
+        super().__setitem__(held, None)
+        self.any.set()
+
+
 class Renewals(Renewal):
     """Renews as the thread does, in the world's time, and does nothing while nothing is held."""
 
     def __init__(self, store: Store, lease: float, stands: Callable[[], bool]) -> None:
         super().__init__(store, lease)
-        self._any = asyncio.Event()
+        self._held: Claims = Claims()
         self._stands = stands
-
-    @contextmanager
-    def holding(self, record: bytes, claim_id: bytes) -> Iterator[None]:
-        self._any.set()
-        with super().holding(record, claim_id):
-            yield
 
     async def go_on(self, store: Store) -> None:
         while True:
-            await self._any.wait()
+            await self._held.any.wait()
             await asyncio.sleep(self._lease / SHARE / 2)
             if not self._stands():
                 await self._renew_due(store)
             if not self._held:
-                self._any.clear()
+                self._held.any.clear()
 
 
 class Server:
@@ -264,6 +284,9 @@ class Server:
         self.stopped_until = 0.0
         self.blocked_until = 0.0
         self.is_dead = False
+        self.completions: Counter[bytes] = Counter()
+        self.leases: dict[bytes, float] = {}
+        self._lease = terms.lease
         self._model = Model(self)
         store = cast("Store", Network(self, lambda: max(self.stopped_until, self.blocked_until)))
         self._renewals = Renewals(store, terms.lease, lambda: self.stopped_until > world.loop.time())
@@ -275,6 +298,12 @@ class Server:
     def at_work(self) -> bool:
         """Whether it holds a claim."""
         return bool(self._renewals._held)
+
+    def has_thrown_away(self, claim_id: bytes) -> bool:
+        """Whether it ran a request, has the claim for all that it knows, and yet does nothing for the answer."""
+        lasts = self.world.loop.time() < self.leases.get(claim_id, -self._lease) + self._lease
+        held = {held.claim_id for held in self._renewals._held}
+        return claim_id in self.completions and lasts and claim_id not in held
 
     def spawn(self, coroutine: Coroutine[Any, Any, R]) -> "asyncio.Task[R]":
         """Run something that ends with this server."""
@@ -310,7 +339,8 @@ class World:
         *,
         make: type[Guard] = Guard,
         rules: type[Rules] = Rules,
-        lease: float = LEASE,
+        lease: float | None = None,
+        leases_end: bool = True,
         incidents: Sequence[str] = INCIDENTS,
     ) -> None:
         self.loop = Loop()
@@ -320,11 +350,12 @@ class World:
         self.deadly = self.happens(0.15)
         self.shelf = Shelf(self.loop, rules)
         self.replies: list[Reply] = []
-        self.runs = self.refusals = 0
-        self._retention = self.chance.choice((10 * LEASE, 10 * LEASE, 24 * HOUR))
+        self.runs = self.refusals = self.confirmed_late = 0
+        chosen = lease or self.chance.choice((LEASE, LEASE, 4 * LEASE))
+        self._retention = self.chance.choice((10 * chosen, 10 * chosen, 24 * HOUR))
         self._kinds = self.chance.sample(incidents, min(self.chance.choice((1, 2, 4)), len(incidents)))
         self._seconds_between_incidents = self.chance.choice((0.5, 2.0, 5.0))
-        terms = Terms(lease or self._retention, self._retention, fail_open=False, ledger=False)
+        terms = Terms(chosen if leases_end else self._retention, self._retention, fail_open=False, ledger=False)
         self._make: Callable[[int], Server] = lambda number: Server(self, number, make=make, terms=terms)
         self.lives = 0
         self._servers: list[Server] = []
@@ -397,7 +428,7 @@ class World:
             case "block":
                 server.blocked_until = self.loop.time() + long
             case "store":
-                self.shelf.down_until = self.loop.time() + LEASE / 2
+                self.shelf.down_until = self.loop.time() + self.chance.choice((LEASE / 2, 2 * LEASE))
             case "clock":
                 self.shelf.skew = HOUR - self.shelf.skew
 
@@ -434,6 +465,7 @@ class World:
             case KeyMismatchError():
                 self.replies.append(Reply(request, None, called, self.shelf.epoch))
             case RetryLaterError(retry_after=seconds):
+                self._look_for_waste()
                 return seconds
             case DeadlineExceededError():
                 return 0.1
@@ -441,9 +473,29 @@ class World:
                 raise AssertionError from unexpected
         return None
 
+    def _look_for_waste(self) -> None:
+        record = self.shelf.record
+        if record is not None and record.state == State.RUNNING:
+            wasteful = any(server.has_thrown_away(record.claim_id) for server in self._servers)
+            self.shelf.violations += ["a run was thrown away"] * wasteful
+
     def _bound(self) -> Iterator[str]:
         if self.runs > (most := ATTEMPTS * (self.shelf.epoch + 1)):
             yield f"there were {self.runs} runs where {most} are the most"
+
+
+class Outages(World):
+    """In which nothing fails but the store, each time for less than its leases last without renewal."""
+
+    def __init__(self, seed: int, *, make: type[Guard] = Guard) -> None:
+        super().__init__(seed, make=make, lease=4 * LEASE)
+        self.weather, self.deadly = Weather(), False
+
+    async def _incidents(self) -> None:
+        while self.loop.time() < FAULTS_END:
+            await asyncio.sleep(self.chance.choice((0.01, 0.1, LEASE)))
+            self.shelf.down_until = self.loop.time() + self.chance.uniform(0.5, LEASE)
+            await asyncio.sleep(2 * LEASE)
 
 
 @contextmanager

@@ -94,6 +94,20 @@ async def test_a_store_not_to_rely_on_is_refused_and_closed() -> None:
     assert not left()
 
 
+class Stuck(MemoryStore):
+    """Never lets go."""
+
+    async def close(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_store_that_hangs_is_left(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(answers, "CLOSING", 0.05)
+    used = of(Stuck())
+    await asyncio.wait_for(used.close(), 5)
+    assert "the store of idempotency does not let go, and was left" in caplog.text
+
+
 async def test_there_are_answers_where_the_settings_name_a_store() -> None:
     def made(**settings: str) -> Answers | None:
         return answers.from_settings(Settings(model_uri="/m.onnx", **settings), Telemetry())  # type: ignore[arg-type]
@@ -105,3 +119,5 @@ async def test_there_are_answers_where_the_settings_name_a_store() -> None:
     assert used.guard._terms == Terms(30.0, 86_400.0, fail_open=True, ledger=False)
     with pytest.raises(StoreRefusedError, match="begins with none of memory:, sqlite:"):
         made(idempotency_store="mysql://h/d")
+    with pytest.raises(StoreRefusedError, match="of the type redis, and its URL begins with memory:"):
+        made(idempotency_store="memory:", idempotency_store_type="redis")

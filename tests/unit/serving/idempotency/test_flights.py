@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from onceserve_serving.errors import DeadlineExceededError, InProgressError, OverloadedError
+from onceserve_serving.errors import DeadlineExceededError, InProgressError, OverloadedError, StoreFailedError
+from onceserve_serving.idempotency.confirming import GivenUpError, UnconfirmedError
 from onceserve_serving.idempotency.flights import Flights
 from onceserve_serving.idempotency.record import Fingerprint
 
@@ -138,3 +139,55 @@ async def test_landed_is_when_nothing_is_on_its_way() -> None:
     runs.free.set()
     await landing
     assert await asked[1] == (2, False)
+
+
+class Unconfirmed:
+    """A run whose answer, or whose end without one, comes later than those who asked wait for it."""
+
+    def __init__(self) -> None:
+        self.failure = StoreFailedError("the store fails", 1.0)
+        self.later = asyncio.get_running_loop().create_future()
+
+    async def __call__(self) -> int:
+        async def confirm() -> int:
+            answer: int = await self.later
+            return answer
+
+        raise UnconfirmedError(self.failure, asyncio.get_running_loop().create_task(confirm()))
+
+
+async def unconfirmed(flights: Flights[int]) -> Unconfirmed:
+    run = Unconfirmed()
+    errors = await asyncio.gather(*(ask(flights, run) for _ in range(3)), return_exceptions=True)
+    assert [error is run.failure for error in errors] == [True] * 3
+    return run
+
+
+async def test_who_asks_again_joins_what_waits_for_the_store() -> None:
+    flights = Flights[int]()
+    run = await unconfirmed(flights)
+    again = [ask(flights, Runs()) for _ in range(3)]
+    with pytest.raises(InProgressError):
+        await ask(flights, Runs(), seconds=0.01)
+    run.later.set_result(7)
+    assert await asyncio.gather(*again) == [(7, True)] * 3
+
+
+async def test_what_is_given_up_says_nothing_to_those_who_joined_it() -> None:
+    flights, runs = Flights[int](), Runs()
+    run = await unconfirmed(flights)
+    again = [ask(flights, runs) for _ in range(3)]
+    await until_idle()
+    run.later.set_exception(GivenUpError("its lease has ended"))
+    runs.free.set()
+    assert sorted(await asyncio.gather(*again)) == [(1, False), (1, True), (1, True)]
+
+
+async def test_landed_is_not_before_the_store_has_the_answer() -> None:
+    flights = Flights[int]()
+    run = await unconfirmed(flights)
+    landing = asyncio.create_task(flights.landed())
+    await until_idle()
+    assert not landing.done()
+    run.later.set_result(7)
+    await landing

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import pytest
 
 from onceserve_serving.idempotency import grouping
-from onceserve_serving.idempotency.grouping import Groups
+from onceserve_serving.idempotency.grouping import LIMIT, LIMIT_BYTES, Groups
 from onceserve_serving.idempotency.store import StoreUnavailableError
 
 
@@ -133,3 +133,19 @@ async def test_closing_refuses_what_waits_and_lets_the_rest_end() -> None:
     recorder.free.set()
     await closing
     assert await first == 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "groups"),
+    [
+        ([LIMIT_BYTES // 8] * LIMIT, [8] * (LIMIT // 8)),
+        ([LIMIT_BYTES + 1] * 3, [1, 1, 1]),
+        ([1, LIMIT_BYTES, LIMIT_BYTES, 1], [2, 1, 1]),
+    ],
+)
+async def test_a_group_has_so_many_bytes_and_no_more(sizes: list[int], groups: list[int]) -> None:
+    recorder = Recorder()
+    waiting = Groups(recorder.run, 10)
+    answers = await asyncio.gather(*(waiting.ask(b"%d" % n, n, size) for n, size in enumerate(sizes)))
+    assert answers == list(range(len(sizes)))
+    assert [len(group) for group in recorder.groups] == groups

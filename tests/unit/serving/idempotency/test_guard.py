@@ -15,9 +15,11 @@ from onceserve_serving.errors import (
     PoisonedError,
     StoreFailedError,
 )
-from onceserve_serving.idempotency import guard
+from onceserve_serving.idempotency import calls, confirming, guard
 from onceserve_serving.idempotency.breaker import FAILURES
-from onceserve_serving.idempotency.guard import AGAIN, Answered, Guard, Question, Terms
+from onceserve_serving.idempotency.calls import AGAIN
+from onceserve_serving.idempotency.confirming import GivenUpError, UnconfirmedError
+from onceserve_serving.idempotency.guard import Answered, Guard, Question, Terms
 from onceserve_serving.idempotency.ledger import LedgerRow
 from onceserve_serving.idempotency.memory import MemoryStore
 from onceserve_serving.idempotency.record import Fingerprint, Outcome, UnreadableRecordError
@@ -127,7 +129,8 @@ async def crash(guard: Guard, runs: Runs) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "AGAIN", (0.0,) * len(AGAIN))
+    monkeypatch.setattr(calls, "AGAIN", (0.0,) * len(AGAIN))
+    monkeypatch.setattr(confirming, "PAUSE", 0.005)
 
 
 async def test_the_first_runs_and_all_others_have_its_bytes() -> None:
@@ -207,16 +210,80 @@ async def test_a_completion_without_a_reply_is_repeated_until_it_is_known(plan: 
     assert len(set(completions)) == 1
 
 
-@pytest.mark.parametrize(("plan", "body"), [("unanswered", b"run 1"), ("lost", b"run 2"), ("refused", b"run 2")])
-async def test_what_is_not_known_to_be_stored_is_not_answered(plan: str, body: bytes) -> None:
+@pytest.mark.parametrize("plan", ["unanswered", "lost", "refused"])
+async def test_what_is_not_known_to_be_stored_is_not_answered_and_not_thrown_away(plan: str) -> None:
     store, runs = MemoryStore(), Runs()
-    line = Line(store, complete=[plan] * len(AGAIN))
-    with pytest.raises(StoreFailedError, match="may be sent again with the same key") as told:
-        await guard_of(line, lease=SHORT).answer(asks(), runs)
+    line = Line(store, complete=[plan] * (len(AGAIN) + 3))
+    one = guard_of(line)
+    with pytest.raises(UnconfirmedError, match="may be sent again with the same key") as told:
+        await one.answer(asks(), runs)
     assert told.value.retry_after == 1.0
     assert [operation for operation, _ in line.calls] == ["claim"] + ["complete"] * len(AGAIN)
-    await asyncio.sleep(2 * SHORT)
-    assert (await guard_of(store).answer(asks(), runs)).outcome.body == body
+    answered = await told.value.later
+    assert answered == Answered(Outcome(200, ((b"n", b"v"),), b"run 1"), attempt=1)
+    assert len({asked for operation, asked in line.calls if operation == "complete"}) == 1
+    assert await guard_of(store).answer(asks(), runs) == answered._replace(replayed=True)
+    assert runs.count == 1
+    assert not one._renewal._held
+
+
+async def unconfirmed(one: Guard, question: Question | None = None) -> "asyncio.Task[Answered]":
+    with pytest.raises(UnconfirmedError) as told:
+        await one.answer(question or asks(), Runs())
+    later: asyncio.Task[Answered] = told.value.later
+    return later
+
+
+async def test_its_claim_is_held_meanwhile() -> None:
+    one = guard_of(Line(MemoryStore(), complete=["refused"] * 100))
+    await unconfirmed(one)
+    await asyncio.sleep(0.02)
+    assert len(one._renewal._held) == 1
+
+
+async def test_a_store_that_does_not_take_an_answer_is_tried_while_the_lease_lasts() -> None:
+    store = MemoryStore()
+    one = guard_of(Line(store, complete=["refused"] * 10_000), lease=SHORT)
+    with pytest.raises(GivenUpError, match="its lease has ended"):
+        await (await unconfirmed(one))
+    assert not one._renewal._held
+    assert (await guard_of(store).answer(asks(), Runs())).attempt == 2
+
+
+async def test_an_answer_that_another_has_given_meanwhile_is_given_up() -> None:
+    store = MemoryStore()
+    one = guard_of(Line(store, complete=["refused"] * (len(AGAIN) + 1)))
+    later = await unconfirmed(one)
+    store._records.clear()
+    winner = await guard_of(store).answer(asks(), lambda: _answered(b"the winner's"))
+    with pytest.raises(GivenUpError, match="the claim is another's"):
+        await later
+    assert await guard_of(store).answer(asks(), Runs()) == winner._replace(replayed=True)
+    assert not one._renewal._held
+
+
+async def test_an_answer_to_a_record_that_cannot_be_judged_is_given_up() -> None:
+    one = guard_of(Line(MemoryStore(), complete=["refused"] * len(AGAIN) + ["unreadable"]))
+    with pytest.raises(GivenUpError, match="of another release"):
+        await (await unconfirmed(one))
+
+
+@pytest.mark.parametrize(("limit", "most"), [("MOST", 1), ("MOST_BYTES", 9)])
+async def test_so_many_answers_wait_for_the_store_and_no_more(
+    limit: str, most: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(confirming, limit, most)
+    line = Line(MemoryStore(), complete=["refused"] * 2 * len(AGAIN))
+    one = guard_of(line)
+    later = await unconfirmed(one)
+    with pytest.raises(StoreFailedError) as told:
+        await one.answer(asks()._replace(record=b"s" * 32), Runs())
+    assert type(told.value) is StoreFailedError
+    assert "an answer is lost: the store does not take it, and 1 wait already" in caplog.text
+    assert [held.record for held in one._renewal._held] == [RECORD]
+    await later
+    line._plans["complete"] = ["refused"] * len(AGAIN)
+    await (await unconfirmed(one, asks()._replace(record=b"t" * 32)))
 
 
 @pytest.mark.parametrize("plan", [["refused"], ["lost"] * 4, ["lost", "refused", "refused", "refused"]])

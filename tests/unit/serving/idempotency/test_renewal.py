@@ -27,7 +27,7 @@ async def renewed(store: Store) -> AsyncIterator[Renewal]:
     renewal = Renewal(store, LEASE)
     renewal.start()
     yield renewal
-    await asyncio.to_thread(renewal.stop)
+    await asyncio.to_thread(renewal.stop, 10)
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -129,3 +129,42 @@ async def test_stopping_leaves_no_thread(store: Store) -> None:
     async with renewed(store):
         assert "lease renewal" in {thread.name for thread in threading.enumerate()}
     assert "lease renewal" not in {thread.name for thread in threading.enumerate()}
+
+
+class Hanging(MemoryStore):
+    """Answers no renewal before it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.free = threading.Event(), threading.Event()
+
+    async def renew(self, record: bytes, claim_id: bytes, lease: float) -> bool:
+        self.asked.set()
+        await asyncio.to_thread(self.free.wait)
+        return await super().renew(record, claim_id, lease)
+
+
+async def test_stopping_waits_so_long_for_a_store_that_hangs_and_no_longer() -> None:
+    store = Hanging()
+    renewal = Renewal(store, LEASE)
+    renewal.start()
+    with renewal.holding(RECORD, ID):
+        await asyncio.to_thread(store.asked.wait, 10)
+        began = time.monotonic()
+        await asyncio.to_thread(renewal.stop, 0.05)
+        assert time.monotonic() - began < 5
+    store.free.set()
+    await asyncio.to_thread(renewal.stop, 10)
+
+
+async def test_a_lease_lasts_from_the_last_renewal_that_was_confirmed() -> None:
+    store = MemoryStore()
+    renewal = Renewal(store, lease=60)
+    await store.claim(claim(ID))
+    with (held := renewal.holding(RECORD, ID)):
+        held.since -= 59
+        assert renewal.lasts(held)
+        held.since -= 1
+        assert not renewal.lasts(held)
+        await renewal._renew_due(store)
+        assert renewal.lasts(held)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from unit.serving.idempotency.history import Reply, Row, judge
-from unit.serving.idempotency.mutants import MUTANTS, Mutant
-from unit.serving.idempotency.simulation import SERVERS, World
+from unit.serving.idempotency.mutants import MUTANTS, Mutant, ThrowsAway
+from unit.serving.idempotency.simulation import SERVERS, Outages, World
 
 SEED = os.environ.get("ONCESERVE_SIMULATION_SEED")
 WORLDS = 100
@@ -41,6 +41,21 @@ def test_each_guard_is_needed(mutant: Mutant) -> None:
         for seed in range(MOST)
         for violation in World(seed, **mutant.without).run().violations
     )
+
+
+def test_no_run_is_thrown_away_where_only_the_store_is_away() -> None:
+    late = 0
+    for seed in range(WORLDS):
+        world = Outages(seed).run()
+        assert not world.violations, seed
+        assert world.runs == len(world.shelf.rows), seed
+        late += world.confirmed_late
+    assert late > WORLDS / 10
+
+
+def test_without_confirming_it_would_be() -> None:
+    worlds = [Outages(seed, make=ThrowsAway).run() for seed in range(WORLDS)]
+    assert any(world.runs > len(world.shelf.rows) for world in worlds)
 
 
 def test_a_seed_decides_all() -> None:

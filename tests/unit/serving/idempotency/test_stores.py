@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from onceserve_serving.errors import InvalidSettingsError
-from onceserve_serving.idempotency.stores import open_ledger, open_store
+from onceserve_serving.idempotency.stores import check_type, open_ledger, open_store, type_of
 
 LIBRARIES = ("redis", "asyncpg", "sqlite3")
 SHOW = (
@@ -39,6 +39,37 @@ def test_a_url_that_means_no_store_is_refused_without_its_secrets(url: str, word
         open_store(url)
     assert "hidden" not in str(refused.value)
     assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("memory:", "memory"),
+        ("sqlite:///tmp/x", "sqlite"),
+        ("redis://host", "redis"),
+        ("rediss://host", "redis"),
+        ("valkey://host", "redis"),
+        (" VALKEYS://host", "redis"),
+        ("postgresql://host/d", "postgresql"),
+        ("postgres://host/d", "postgresql"),
+        ("mysql://host", ""),
+        ("redis://[host", "redis"),
+        ("", ""),
+    ],
+)
+def test_a_url_is_of_a_type(url: str, found: str) -> None:
+    assert type_of(url) == found
+    check_type(url, found)
+    check_type(url, "")
+
+
+def test_a_url_of_another_type_is_refused_without_its_secrets() -> None:
+    with pytest.raises(InvalidSettingsError) as refused:
+        check_type("valkey://:hidden@host", "postgresql")
+    assert str(refused.value) == (
+        "--idempotency-store-type (or ONCESERVE_IDEMPOTENCY_STORE_TYPE): the store is to be of the type postgresql, "
+        "and its URL begins with valkey:"
+    )
 
 
 @pytest.mark.parametrize("url", ["memory:", "sqlite:///tmp/x", "redis://host", "mysql://host", ""])
