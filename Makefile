@@ -45,7 +45,7 @@ lint: setup ## style, types, layers, and whether generated files are current
 
 .PHONY: unit
 unit: setup ## pure tests and golden files
-	@$(RUN) pytest tests/unit tests/golden
+	@$(RUN) pytest --numprocesses auto tests/unit tests/golden
 
 .PHONY: contract
 contract: setup ## the real server process

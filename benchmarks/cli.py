@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 import shlex
 import signal
 import sys
@@ -14,6 +15,7 @@ from typing import Final, NamedTuple, NoReturn
 from benchmarks import (
     environments,
     flatness,
+    fleet,
     grpc_load,
     keyed,
     limits,
@@ -105,6 +107,9 @@ def parser() -> argparse.ArgumentParser:
     _add_limits(commands)
     _add_peers(commands)
     _add_profile(commands)
+    command = commands.add_parser("operator", help="the operator with many ModelDeployments")
+    command.add_argument("--sizes", type=int, nargs="+", default=[100, 300, 1000], help="how many, growing")
+    command.set_defaults(run=run_operator)
     command = commands.add_parser("quote", help="write the kept run beside other servers into the README")
     command.set_defaults(run=run_quote)
     return top
@@ -259,3 +264,14 @@ def _write(results: Results, text: str, options: argparse.Namespace, name: str) 
     (options.output / f"{stem}.md").write_text(text)
     print(text)
     print(f"written to {options.output / stem}.md and .json", file=sys.stderr)
+
+
+def run_operator(options: argparse.Namespace, scratch: Path) -> None:
+    """Measure the operator, and write what it took."""
+    found = fleet.measure(options.sizes, scratch)
+    RESULTS.joinpath("operator.json").write_text(
+        json.dumps([dataclasses.asdict(one) for one in found], indent=1) + "\n"
+    )
+    text = fleet.report(found, machine.describe({}), options.shown)
+    RESULTS.joinpath("operator.md").write_text(text)
+    print(text)

@@ -14,6 +14,7 @@ import yaml
 import protocol
 from onceserve_operator.api.schema import CRD_NAME, custom_resource_definition, openapi_schema
 from onceserve_operator.api.v1alpha1 import API_VERSION, KIND, SHORT_NAME
+from onceserve_operator.rollout.phases import TRANSITIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "charts" / "onceserve"
@@ -194,6 +195,31 @@ def _value_entries(schema: Schema, prefix: str) -> Iterator[str]:
             yield from _value_entries(field, f"{prefix}{name}.")
 
 
+# --- the reference page of rollouts
+
+
+def rollout_reference() -> str:
+    """Return the page with the phases of a rollout and the ways between them."""
+    parts = [
+        "# Phases of a rollout",
+        _notice("the table in `operator/onceserve_operator/rollout/phases.py`"),
+        "`status.rollout.phase` is one of these; it never changes another way. Tests generate worlds until each row has"
+        " been gone, and fail on any other.",
+        "\n".join(["```mermaid", "stateDiagram-v2", "    [*] --> Stable", *_arrows(), "```"]),
+        "\n".join(["| from | to | because |", "|---|---|---|", *_rows()]),
+        "With `replicas: 0` each phase but Aborted becomes Stable: nothing serves, so nothing is put at risk.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _arrows() -> Iterator[str]:
+    yield from (f"    {before} --> {after}" for before, after in TRANSITIONS)
+
+
+def _rows() -> Iterator[str]:
+    yield from (f"| {before} | {after} | {why} |" for (before, after), why in TRANSITIONS.items())
+
+
 # --- the table, and the command line
 
 GENERATED: Mapping[str, Render] = {
@@ -203,6 +229,7 @@ GENERATED: Mapping[str, Render] = {
     "charts/onceserve/values.yaml": chart_values,
     "docs/reference/modeldeployment.md": resource_reference,
     "docs/reference/chart-values.md": chart_reference,
+    "docs/reference/rollout-phases.md": rollout_reference,
     "serving/onceserve_serving/proto/open_inference_pb2.py": protocol.messages,
     "serving/onceserve_serving/proto/open_inference_pb2.pyi": protocol.types,
 }

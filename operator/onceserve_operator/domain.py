@@ -128,6 +128,18 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """The HTTPRoute by which a Gateway calls the model, and what the Gateway's controller says of it."""
+
+    weight: int = 0
+    """Percentage that it gives the preview Service."""
+    accepted: bool | None = None
+    """None: nobody has said."""
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """Something worth telling a person who runs `kubectl describe`."""
 
@@ -155,6 +167,8 @@ class Observed:
     """By revision: pods that its Deployment asks for."""
     traffic: Traffic | None = None
     """Whom the Service sends requests to; None where there is no Service."""
+    route: Route | None = None
+    """None where the cluster does not have the Gateway API."""
     deployment_problems: Mapping[str, Problem] = field(default_factory=dict)
     """By revision: why its Deployment makes no progress."""
     seen: Seen = field(default_factory=Seen)
@@ -190,6 +204,8 @@ class Step:
     """Seconds until time itself changes something."""
     measures: bool = False
     """What pods measure is judged now."""
+    routed_weight: int | None = None
+    """Percentage that a Gateway sends to the revision on its way; None where none of its requests may reach it."""
 
     @property
     def phase(self) -> str:

@@ -70,7 +70,7 @@ class Routed(Deployed):
 
     def _arrived(self, revision: str) -> bool:
         self.follow(revision)
-        return self.status()["rollout"]["phase"] == "Paused"
+        return bool(self.status()["rollout"]["phase"] == "Paused")
 
     def answer(self, *conditions: tuple[str, str, str, str], gateway: str = "public") -> None:
         """Report, as a Gateway's controller would, what it makes of the route: type, status, reason, message."""
@@ -246,9 +246,7 @@ def test_without_a_gateway_in_the_spec_there_is_no_route(serving: Routed) -> Non
     eventually(lambda: serving.condition("RouteAccepted")[0] == "Missing", "no condition")
 
 
-def test_the_chart_grants_what_is_done_with_routes_and_no_more(
-    serving: Routed, gateways: tuple[Cluster, Api]
-) -> None:
+def test_the_chart_grants_what_is_done_with_routes_and_no_more(serving: Routed, gateways: tuple[Cluster, Api]) -> None:
     """By the API server's audit log of this whole module."""
     serving.change({"gateway": None})
     eventually(lambda: serving.child("httproutes", "risk") is None, "no route")

@@ -9,12 +9,12 @@ T = TypeVar("T")
 _POLL = 0.1
 
 
-def eventually(probe: Callable[[], T], what: str, timeout: float = 30) -> T:
+def eventually(probe: Callable[[], T], what: str, timeout: float = 30, poll: float = _POLL) -> T:
     """Return the first true answer; fail with what was awaited and the last answer when time is up."""
     deadline = time.monotonic() + timeout
     while not (answer := probe()):
         assert time.monotonic() < deadline, f"{what}: not within {timeout} s; last seen: {answer!r}"
-        time.sleep(_POLL)
+        time.sleep(poll)
     return answer
 
 

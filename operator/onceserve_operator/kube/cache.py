@@ -23,6 +23,7 @@ class Cache:
         self._by_owner: dict[tuple[Kind, Key], set[Identity]] = defaultdict(set)
         self._deleted: dict[Kind, dict[str, int]] = defaultdict(dict)
         self._listings: dict[Kind, int] = defaultdict(int)
+        self._absent: set[Kind] = set()
 
     def put(self, manifest: Manifest) -> None:
         """Keep an object, unless a newer version of it or its deletion is known."""
@@ -48,6 +49,7 @@ class Cache:
 
     def replace(self, kind: Kind, manifests: Iterable[Manifest], version: int) -> None:
         """Take a full listing as the truth of its moment; only what is newer than it outlives it."""
+        self._absent.discard(kind)
         listed = {_identity(manifest): manifest for manifest in manifests}
         for identity, known in list(self._objects[kind].items()):
             if identity not in listed and _version(known) <= version:
@@ -58,6 +60,16 @@ class Cache:
         # What was deleted before the listing began cannot be in the next one.
         recent = self._listings[kind] - 1
         self._deleted[kind] = {uid: since for uid, since in self._deleted[kind].items() if since >= recent}
+
+    def withdraw(self, kind: Kind) -> None:
+        """Take it that the API server does not know a kind, until a listing finds it again."""
+        self._absent.add(kind)
+        for identity in list(self._objects[kind]):
+            self._forget(kind, identity)
+
+    def serves(self, kind: Kind) -> bool:
+        """Say whether the API server knows a kind, as the last listing had it."""
+        return kind not in self._absent
 
     def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return an object, or None where none is known."""

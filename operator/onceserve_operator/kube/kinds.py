@@ -31,12 +31,19 @@ DISRUPTION_BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbu
 POD = Kind("", "v1", "Pod", "pods")
 EVENT = Kind("", "v1", "Event", "events")
 
-OWNED = (DEPLOYMENT, CONTROLLER_REVISION, SERVICE, SERVICE_ACCOUNT, DISRUPTION_BUDGET)
+HTTP_ROUTE = Kind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes")
+
+# A route goes before the Services that it leads to.
+OWNED = (HTTP_ROUTE, DEPLOYMENT, CONTROLLER_REVISION, SERVICE, SERVICE_ACCOUNT, DISRUPTION_BUDGET)
 """Kinds that are written, and pruned when no longer wanted."""
-WATCHED = (MODEL_DEPLOYMENT, *OWNED, POD)
+OPTIONAL = frozenset({HTTP_ROUTE})
+"""Kinds that a cluster may lack, or get or lose at any time; a watch of what is not there would fail."""
+LISTED = (MODEL_DEPLOYMENT, *OWNED, POD)
+"""Kinds that are known as of the last listing."""
+WATCHED = tuple(kind for kind in LISTED if kind not in OPTIONAL)
 """Kinds whose changes lead to a pass."""
 
-_BY_NAME = {(kind.api_version, kind.kind): kind for kind in WATCHED}
+_BY_NAME = {(kind.api_version, kind.kind): kind for kind in LISTED}
 
 
 def of(manifest: Manifest) -> Kind:

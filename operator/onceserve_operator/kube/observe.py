@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
-from onceserve_operator.domain import Key, Manifest, Observed, Pod, Problem, Revision, Seen, Traffic
-from onceserve_operator.kube import kinds, pods
+from onceserve_operator.domain import Key, Manifest, Observed, Pod, Problem, Revision, Route, Seen, Traffic
+from onceserve_operator.kube import kinds, pods, routes
 from onceserve_operator.kube.cache import Cache
 from onceserve_operator.resources import labels, names
 
@@ -29,6 +29,7 @@ def observe(cache: Cache, key: Key, seen: Seen) -> Observed | None:
         annotations=metadata.get("annotations", {}),
         replicas=_replicas(cache, key, uid),
         traffic=_traffic(cache, key, uid),
+        route=_route(cache, key, uid),
         seen=seen,
         deployment_problems=_deployment_problems(cache, key, uid),
     )
@@ -73,6 +74,13 @@ def _traffic(cache: Cache, key: Key, uid: str) -> Traffic | None:
         return None
     selector: dict[str, str] = service["spec"].get("selector", {})
     return labels.traffic_of(selector)
+
+
+def _route(cache: Cache, key: Key, uid: str) -> Route | None:
+    if not cache.serves(kinds.HTTP_ROUTE):
+        return None
+    route = cache.get(kinds.HTTP_ROUTE, key.namespace, names.route(key))
+    return routes.read(route if route and belongs(route, uid) else None, names.preview(key))
 
 
 def _deployment_problems(cache: Cache, key: Key, uid: str) -> dict[str, Problem]:

@@ -15,6 +15,11 @@ def preview(key: Key) -> str:
     return f"{key.name}-preview"
 
 
+def route(key: Key) -> str:
+    """Return the name of the HTTPRoute."""
+    return key.name
+
+
 def service_account(key: Key) -> str:
     """Return the name of the ServiceAccount that pods run under unless another is given."""
     return f"{key.name}-server"

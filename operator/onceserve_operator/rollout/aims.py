@@ -2,22 +2,38 @@
 
 from onceserve_operator.domain import EVERYBODY, NOBODY, Traffic
 from onceserve_operator.rollout import split
-from onceserve_operator.rollout.phases import Phase
+from onceserve_operator.rollout.phases import COMING_UP, Phase
 from onceserve_operator.rollout.situation import Situation
 from onceserve_operator.rollout.state import State
 from onceserve_operator.rollout.steps import ALL, first_weight, weight_at
 from onceserve_operator.rollout.timing import elapsed
-
-_COMING_UP = {Phase.PREPARING, Phase.VERIFYING}
 
 
 def weight(state: State, situation: Situation) -> int:
     """Return the percentage of traffic that the revision on its way is to have."""
     if state.phase is Phase.FINALIZING:
         return ALL
-    if state.phase in {Phase.SHIFTING, Phase.PAUSED} and state.held not in _COMING_UP:
+    if state.phase in {Phase.SHIFTING, Phase.PAUSED} and state.held not in COMING_UP:
         return weight_at(situation.steps, state.step)
     return 0
+
+
+def routed_weight(state: State, situation: Situation) -> int | None:
+    """Return the percentage that a Gateway is to send to the revision on its way, as far as its pods can carry it.
+
+    None where none of it may reach them. More is given by verified pods alone; after a restart of the operator what
+    is ready keeps what it had.
+    """
+    shifts = {Phase.SHIFTING, Phase.PAUSED, Phase.FINALIZING}
+    if not situation.routed or state.phase not in shifts or state.held in COMING_UP:
+        return None
+    pods = situation.set_of(state.revision)
+    carried, kept = _carried(pods.lasting, situation), _carried(min(pods.ready, pods.desired), situation)
+    return min(weight(state, situation), max(carried, min(kept, situation.routed_weight)))
+
+
+def _carried(pods: int, situation: Situation) -> int:
+    return ALL * pods // max(1, situation.replicas)
 
 
 def sizes(state: State, situation: Situation) -> tuple[int, int]:
@@ -61,8 +77,9 @@ def traffic(state: State, situation: Situation) -> Traffic:
 def reached(state: State, situation: Situation) -> bool:
     """Say whether the pods and the traffic are as the step wants them."""
     old, new = sizes(state, situation)
-    settled = situation.set_of(state.stable).present <= old and situation.set_of(state.revision).verified >= new
-    return settled and situation.traffic == traffic(state, situation)
+    settled = situation.set_of(state.stable).present <= old and situation.set_of(state.revision).lasting >= new
+    routed = not situation.routed or situation.routed_weight == routed_weight(state, situation)
+    return settled and routed and situation.traffic == traffic(state, situation)
 
 
 def safe_traffic(state: State, situation: Situation) -> Traffic:
@@ -80,17 +97,18 @@ def _is_safe(aim: Traffic, state: State, situation: Situation) -> bool:
         ours = {state.stable, state.revision}
         return not any(pods.present for revision, pods in situation.sets.items() if revision not in ours)
     if aim == NOBODY:
-        return served == 0
-    return situation.set_of(aim.revision).verified >= min(situation.floor, served)
+        # What has been found wrong is better not reached at all.
+        return served == 0 or state.refusal((situation.traffic or NOBODY).revision) is not None
+    return situation.set_of(aim.revision).lasting >= min(situation.floor, served)
 
 
 def safe_sizes(state: State, situation: Situation) -> dict[str, int]:
     """Return the pods that each revision has from now on, as near to the aim as is safe."""
     old, new = sizes(state, situation)
-    if state.stable is None:
-        return split.towards(situation, old=(None, 0), new=(state.revision or situation.wanted, new))
+    then = safe_traffic(state, situation)
+    revision = state.revision if state.stable else state.revision or situation.wanted
     now = situation.traffic
-    if state.phase in _COMING_UP and now is not None and now.reaches(state.revision or ""):
+    if {state.phase, state.held} & COMING_UP and now is not None and now.reaches(revision or ""):
         # Requests would reach pods that nobody has verified.
-        new = min(new, situation.set_of(state.revision).desired)
-    return split.towards(situation, old=(state.stable, old), new=(state.revision, new))
+        new = min(new, situation.set_of(revision).desired)
+    return split.towards(situation, old=(state.stable, old), new=(revision, new), traffic=then)

@@ -6,7 +6,7 @@ from onceserve_operator import quantities
 from onceserve_operator.api.rollout import BlueGreen, RollingUpdate, Rollout, Strategy
 from onceserve_operator.api.v1alpha1 import ModelDeploymentSpec
 from onceserve_operator.domain import Event, Observed, Pod, Problem, Revision, Step, gravest
-from onceserve_operator.rollout import aims, machine, state, words
+from onceserve_operator.rollout import aims, judgement, machine, state, words
 from onceserve_operator.rollout.commands import ANNOTATION
 from onceserve_operator.rollout.phases import ACTIVE
 from onceserve_operator.rollout.situation import PodSet, Situation
@@ -44,7 +44,8 @@ def decide(observed: Observed, spec: ModelDeploymentSpec, target: Revision, now:
         rollout=state.write(after, percent, message),
         events=events,
         due=words.due(after, situation),
-        measures=machine.measuring(after, situation),
+        measures=judgement.measuring(after, situation),
+        routed_weight=aims.routed_weight(after, situation),
     )
 
 
@@ -59,7 +60,7 @@ def _situation(
     known = tuple(dict.fromkeys((target.name, *(each.name for each in observed.revisions))))
     surge, unavailable = _room(rollout, replicas)
     at_once = rollout.strategy is Strategy.BLUE_GREEN or not _mixes(observed, target, before)
-    routed = not at_once and spec.gateway is not None and rollout.strategy is Strategy.CANARY
+    routed = not at_once and _has_route(observed, spec) and rollout.strategy is Strategy.CANARY
     blue_green = rollout.blue_green or BlueGreen()
     delay = blue_green.scale_down_delay if at_once else "0s"
     return Situation(
@@ -78,7 +79,12 @@ def _situation(
         traffic=observed.traffic,
         measured=observed.seen.measured,
         command=observed.annotations.get(ANNOTATION),
+        routed_weight=observed.route.weight if observed.route else 0,
     )
+
+
+def _has_route(observed: Observed, spec: ModelDeploymentSpec) -> bool:
+    return spec.gateway is not None and observed.route is not None
 
 
 def _room(rollout: Rollout, replicas: int) -> tuple[int, int]:
@@ -95,7 +101,7 @@ def _room(rollout: Rollout, replicas: int) -> tuple[int, int]:
 def _mixes(observed: Observed, target: Revision, before: State) -> bool:
     """Say whether one Service can send requests to both revisions: they speak the same protocol."""
     by_name = {target.name: target} | {each.name: each for each in observed.revisions}
-    pair = (by_name.get(name or "") for name in (before.stable, before.revision or target.name))
+    pair = (by_name.get(name or "") for name in (before.stable, before.revision))
     return len({each.scheme for each in pair if each}) < 2  # noqa: PLR2004 - one scheme, or none known
 
 
@@ -114,6 +120,7 @@ def _pods(observed: Observed, revision: str, *, stable: str | None) -> PodSet:
         ready=ready,
         # What serves has been found right before, by this process or a former one.
         verified=ready if revision == stable else sum(_is_verified(observed, pod) for pod in ours),
+        unasked=0 if revision == stable else sum(_is_unasked(observed, pod) for pod in ours),
         failure=_failure(observed, ours),
         trouble=gravest(tuple(filter(None, (_trouble(observed, pod) for pod in ours))))
         or observed.deployment_problems.get(revision),
@@ -123,6 +130,10 @@ def _pods(observed: Observed, revision: str, *, stable: str | None) -> PodSet:
 def _is_verified(observed: Observed, pod: Pod) -> bool:
     verdict = observed.seen.verdicts.get(pod.uid)
     return pod.ready and verdict is not None and verdict.problem is None
+
+
+def _is_unasked(observed: Observed, pod: Pod) -> bool:
+    return pod.ready and pod.uid not in {*observed.seen.verdicts, *observed.seen.unanswered}
 
 
 def _failure(observed: Observed, pods: list[Pod]) -> Problem | None:

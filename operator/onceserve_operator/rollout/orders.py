@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, replace
 
-from onceserve_operator.api.rollout import Refusal
+from onceserve_operator.domain import Problem
 from onceserve_operator.rollout import commands
 from onceserve_operator.rollout.commands import Command, Verb
-from onceserve_operator.rollout.phases import ACTIVE, Phase
+from onceserve_operator.rollout.phases import ACTIVE, COMING_UP, TIMED, Phase
 from onceserve_operator.rollout.situation import Situation
 from onceserve_operator.rollout.state import State
+from onceserve_operator.rollout.steps import Wait
 
 ABORTED = "AbortedByCommand"
 ROLLED_BACK = "RolledBackByCommand"
@@ -39,23 +40,23 @@ def heed(state: State, situation: Situation) -> tuple[State, Answer | None]:
 def _promote(state: State, situation: Situation, _: Command) -> State | str:
     if state.phase is not Phase.PAUSED:
         return "nothing is paused"
-    if state.held:
-        return _at(state, situation, state.held, state.step)
-    return _at(state, situation, Phase.SHIFTING, min(state.step + 1, len(situation.steps) - 1))
+    if isinstance(situation.steps[state.step], Wait) and state.held not in COMING_UP:
+        return state.entering(Phase.SHIFTING, situation.now, step=state.step + 1)
+    return state.entering(state.held or Phase.SHIFTING, situation.now)
 
 
 def _promote_full(state: State, situation: Situation, _: Command) -> State | str:
     last = len(situation.steps) - 1
-    if state.phase is Phase.PAUSED and state.held in {Phase.PREPARING, Phase.VERIFYING}:
-        return _at(state, situation, state.held, last)
+    if state.held in COMING_UP:
+        return state.entering(state.held, situation.now, step=last)
     if state.phase in {Phase.SHIFTING, Phase.PAUSED}:
-        return _at(state, situation, Phase.SHIFTING, last)
+        return state.entering(Phase.SHIFTING, situation.now, step=last)
     return "no traffic is shifting"
 
 
 def _pause(state: State, situation: Situation, _: Command) -> State | str:
-    if state.phase in {Phase.PREPARING, Phase.VERIFYING, Phase.SHIFTING}:
-        return replace(_at(state, situation, Phase.PAUSED, state.step), held=state.phase)
+    if state.phase in TIMED:
+        return state.entering(Phase.PAUSED, situation.now, held=state.phase)
     if state.phase is Phase.PAUSED and not state.held:
         # Its time would be up by itself otherwise.
         return replace(state, held=Phase.SHIFTING)
@@ -67,8 +68,8 @@ def _abort(state: State, situation: Situation, _: Command) -> State | str:
         return "nothing is on its way"
     if state.stable is None:
         return "there is no former revision to go back to"
-    refusal = Refusal(revision=state.revision, reason=ABORTED, message=f"{state.revision} was aborted by command")
-    return replace(_at(state, situation, Phase.ABORTING, state.step), refused=_with(state, refusal))
+    problem = Problem(ABORTED, f"{state.revision} was aborted by command")
+    return replace(state, refused=state.refusing(state.revision, problem)).entering(Phase.ABORTING, situation.now)
 
 
 def _retry(state: State, _: Situation, __: Command) -> State | str:
@@ -89,18 +90,8 @@ def _rollback(state: State, situation: Situation, command: Command) -> State | s
     if back == situation.wanted:
         return replace(state, refused=(), rollback_to=None)
     words = f"{situation.wanted} was rolled back to {back} by command"
-    refusal = Refusal(revision=situation.wanted, reason=ROLLED_BACK, message=words)
-    kept = tuple(each for each in _with(state, refusal) if each.revision != back)
-    return replace(state, refused=kept, rollback_to=back)
-
-
-def _with(state: State, refusal: Refusal) -> tuple[Refusal, ...]:
-    return (*(each for each in state.refused if each.revision != refusal.revision), refusal)
-
-
-def _at(state: State, situation: Situation, phase: Phase, step: int) -> State:
-    now = situation.now
-    return replace(state, phase=phase, step=step, since=now, progressed=now, ready=0, held=None)
+    refused = state.refusing(situation.wanted, Problem(ROLLED_BACK, words))
+    return replace(state, refused=tuple(each for each in refused if each.revision != back), rollback_to=back)
 
 
 _ORDERS = {

@@ -19,6 +19,8 @@ class PodSet:
     ready: int = 0
     verified: int = 0
     """Ready, and found to be right."""
+    unasked: int = 0
+    """Ready, and nobody has tried yet to find out."""
     failure: Problem | None = None
     """Why it must not get traffic."""
     trouble: Problem | None = None
@@ -28,6 +30,11 @@ class PodSet:
     def present(self) -> int:
         """Pods that exist or are about to."""
         return max(self.desired, self.pods)
+
+    @property
+    def lasting(self) -> int:
+        """Right pods that stay: the Deployment takes away those beyond its number, unready ones first."""
+        return min(self.verified, self.desired)
 
 
 EMPTY: Final = PodSet()
@@ -63,6 +70,8 @@ class Situation:
     measured: Measured | None = None
     command: str | None = None
     """Value of the annotation by which people command."""
+    routed_weight: int = 0
+    """Percentage that the route of a Gateway gives the revision on its way."""
 
     def set_of(self, revision: str | None) -> PodSet:
         """Return the pods of a revision."""

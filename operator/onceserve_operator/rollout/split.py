@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from onceserve_operator.domain import EVERYBODY
+from onceserve_operator.domain import EVERYBODY, Traffic
 from onceserve_operator.rollout.situation import PodSet, Situation
 from onceserve_operator.rollout.steps import ALL
 
@@ -10,10 +10,10 @@ from onceserve_operator.rollout.steps import ALL
 def shares(situation: Situation, weight: int) -> tuple[int, int]:
     """Return the pods of the old and the new revision that come nearest to a percentage of traffic for the new one."""
     replicas, surge = situation.replicas, situation.surge
+    if situation.routed:
+        return replicas, -(-replicas * weight // ALL)
     if weight in {0, ALL}:
         return (replicas, 0) if weight == 0 else (0, replicas)
-    if situation.routed:
-        return replicas, max(1, -(-replicas * weight // ALL))
     pairs = (_pair(total, weight) for total in range(max(2, replicas), replicas + surge + 1))
     # The fewest pods among those that are equally near.
     return min(
@@ -36,36 +36,34 @@ def first(situation: Situation, weight: int) -> int:
     return max(1, min(wanted, situation.surge or situation.unavailable))
 
 
-def towards(situation: Situation, *, old: tuple[str | None, int], new: tuple[str | None, int]) -> dict[str, int]:
-    """Return the pods of each revision that has some, as near to what is wanted as is safe now."""
+def towards(
+    situation: Situation, *, old: tuple[str | None, int], new: tuple[str | None, int], traffic: Traffic
+) -> dict[str, int]:
+    """Return the pods of each revision that has some, as near to what is wanted as is safe now.
+
+    `traffic` is what the Service is about to be told: it may refuse, or be told by a pass that ends right after.
+    """
     wanted = {revision: number for revision, number in (old, new) if revision is not None}
     sets = {**dict.fromkeys(wanted, PodSet()), **situation.sets}
+    # Without a Service nobody knows who was reached a moment ago.
+    served = {situation.traffic or EVERYBODY, traffic}
     # The new revision first: where both shrink, the old one has served longer.
     order = sorted(sets, key=lambda revision: (revision in wanted, revision == old[0]))
     for revision in order:
-        sets[revision] = _shrunk(situation, sets, revision, wanted.get(revision, 0))
+        least = max(_least(situation, sets, revision, each) for each in served)
+        kept = min(sets[revision].desired, max(wanted.get(revision, 0), least))
+        sets[revision] = replace(sets[revision], desired=kept)
     # The old revision first: what serves is brought to its size before anything new.
     for revision in reversed(order):
-        sets[revision] = _grown(situation, sets, revision, wanted.get(revision, 0))
+        room = situation.ceiling - sum(each.present for name, each in sets.items() if name != revision)
+        grown = max(sets[revision].desired, min(wanted.get(revision, 0), room))
+        sets[revision] = replace(sets[revision], desired=grown)
     return {revision: pods.desired for revision, pods in sets.items() if pods.desired or revision in wanted}
 
 
-def _shrunk(situation: Situation, sets: dict[str, PodSet], revision: str, wanted: int) -> PodSet:
-    """Take pods away, as far as the others under traffic are ready in their place."""
-    pods = sets[revision]
-    # Without a Service nobody knows who was reached a moment ago.
-    traffic = situation.traffic or EVERYBODY
-    least = 0
-    if traffic.reaches(revision):
-        others = sum(each.verified for name, each in sets.items() if name != revision and traffic.reaches(name))
-        least = max(0, situation.floor - others)
-    desired = min(pods.desired, max(wanted, least))
-    kept = min(pods.ready, desired)
-    return replace(pods, desired=desired, ready=kept, verified=min(pods.verified, desired))
-
-
-def _grown(situation: Situation, sets: dict[str, PodSet], revision: str, wanted: int) -> PodSet:
-    """Add pods, as far as there is room beside those that exist."""
-    pods = sets[revision]
-    others = sum(each.present for name, each in sets.items() if name != revision)
-    return replace(pods, desired=max(pods.desired, min(wanted, situation.ceiling - others)))
+def _least(situation: Situation, sets: dict[str, PodSet], revision: str, traffic: Traffic) -> int:
+    """Return the pods that must stay, for what is missing in the others under traffic."""
+    if not traffic.reaches(revision):
+        return 0
+    others = (pods.lasting for name, pods in sets.items() if name != revision and traffic.reaches(name))
+    return max(0, situation.floor - sum(others))

@@ -1,7 +1,8 @@
 """What the machine remembers from pass to pass: in the status of the resource and nowhere else."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Self
 
 from pydantic import ValidationError
 
@@ -45,6 +46,21 @@ class State:
         """Return the refusals with one more."""
         others = tuple(each for each in self.refused if each.revision != revision)
         return (*others, Refusal(revision=revision, reason=problem.reason, message=problem.message))
+
+    def beginning(self, revision: str, now: datetime) -> Self:
+        """Return the state in which another revision sets out."""
+        return replace(self, revision=revision, started=now).entering(Phase.PREPARING, now, step=0)
+
+    def entering(self, phase: Phase, now: datetime, *, step: int | None = None, held: Phase | None = None) -> Self:
+        """Return the state at the begin of a phase, or of a step of it."""
+        step = self.step if step is None else step
+        return replace(self, phase=phase, step=step, since=now, progressed=now, ready=0, held=held)
+
+    def resting(self, phase: Phase) -> Self:
+        """Return the state in which nothing is on its way."""
+        return replace(
+            self, phase=phase, revision=None, step=0, started=None, since=None, progressed=None, ready=0, held=None
+        )
 
 
 def read(status: Manifest) -> State:

@@ -3,14 +3,13 @@
 from datetime import UTC, datetime, timedelta
 
 from onceserve_operator.domain import Event
-from onceserve_operator.rollout import aims, machine
-from onceserve_operator.rollout.phases import ACTIVE, Phase
+from onceserve_operator.rollout import aims
+from onceserve_operator.rollout.judgement import enough, measuring
+from onceserve_operator.rollout.phases import ACTIVE, TIMED, Phase
 from onceserve_operator.rollout.situation import Situation
 from onceserve_operator.rollout.state import State
 from onceserve_operator.rollout.steps import ALL, Wait
 from onceserve_operator.rollout.timing import elapsed
-
-_TIMED = {Phase.PREPARING, Phase.VERIFYING, Phase.SHIFTING}
 
 
 def percent(state: State, situation: Situation) -> int | None:
@@ -18,7 +17,7 @@ def percent(state: State, situation: Situation) -> int | None:
     if state.revision is None:
         return None
     if situation.routed and state.phase in ACTIVE:
-        return aims.weight(state, situation)
+        return aims.routed_weight(state, situation) or 0
     served = situation.reached(situation.traffic)
     if not served or situation.traffic is None or not situation.traffic.reaches(state.revision):
         return 0
@@ -26,13 +25,14 @@ def percent(state: State, situation: Situation) -> int | None:
 
 
 def due(state: State, situation: Situation) -> float | None:
-    """Return the seconds until time itself changes something."""
+    """Return the seconds until time itself changes something; None also where that time is past and does not help."""
     limit = _limit(state, situation)
-    return None if limit is None else max(0.0, limit - elapsed(_began(state), situation.now))
+    left = 0.0 if limit is None else limit - elapsed(_began(state), situation.now)
+    return left if left > 0 else None
 
 
 def _began(state: State) -> datetime | None:
-    return state.progressed if state.phase in {*_TIMED, Phase.ABORTING} else state.since
+    return state.progressed if state.phase in {*TIMED, Phase.ABORTING} else state.since
 
 
 def _limit(state: State, situation: Situation) -> float | None:
@@ -40,8 +40,8 @@ def _limit(state: State, situation: Situation) -> float | None:
         return situation.scale_down_delay
     if state.phase is Phase.PAUSED and not state.held:
         step = situation.steps[state.step]
-        return step.seconds if isinstance(step, Wait) else 0.0
-    timed = state.phase is Phase.ABORTING or (state.phase in _TIMED and state.stable is not None)
+        return step.seconds if isinstance(step, Wait) else None
+    timed = state.phase is Phase.ABORTING or (state.phase in TIMED and state.stable is not None)
     return situation.deadline if timed else None
 
 
@@ -72,7 +72,7 @@ def _verifying(state: State, situation: Situation) -> str:
 def _coming_up(state: State, situation: Situation, number: int, what: str) -> str:
     trouble = situation.set_of(state.revision).trouble
     parts = (
-        f"{number} of {machine.enough(state, situation)} pods of {state.revision} are {what}",
+        f"{number} of {enough(state, situation)} pods of {state.revision} are {what}",
         f": {trouble.message}" if trouble else "",
         f"; {state.stable} gets all traffic" if state.stable else "",
         _given_up(state, situation),
@@ -118,7 +118,7 @@ def _step(state: State, situation: Situation) -> str:
 
 
 def _measured(state: State, situation: Situation) -> str:
-    return f"; {situation.measured.message}" if machine.measuring(state, situation) and situation.measured else ""
+    return f"; {situation.measured.message}" if measuring(state, situation) and situation.measured else ""
 
 
 def _reason(state: State, situation: Situation) -> str:

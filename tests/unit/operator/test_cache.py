@@ -84,3 +84,13 @@ def test_deletions_are_forgotten_when_no_answer_can_be_older() -> None:
         cache.replace(kinds.SERVICE, [], version=20 + number)
     cache.replace(kinds.SERVICE, [], version=30)
     assert not cache._deleted[kinds.SERVICE]
+
+
+def test_a_kind_that_is_withdrawn_takes_its_objects_with_it_until_a_listing_finds_it() -> None:
+    cache = Cache()
+    assert cache.serves(kinds.SERVICE)
+    cache.put(service(5))
+    cache.withdraw(kinds.SERVICE)
+    assert (cache.serves(kinds.SERVICE), cache.owned(kinds.SERVICE, KEY), version(cache)) == (False, [], None)
+    cache.replace(kinds.SERVICE, [service(6)], version=6)
+    assert (cache.serves(kinds.SERVICE), version(cache)) == (True, "6")

@@ -1,0 +1,142 @@
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from onceserve_operator.api.rollout import Refusal
+from onceserve_operator.domain import EVERYBODY, NOBODY, Problem, Traffic
+from onceserve_operator.rollout import machine, state
+from onceserve_operator.rollout.phases import Phase
+from onceserve_operator.rollout.recall import recalled
+from onceserve_operator.rollout.state import State
+from onceserve_operator.rollout.steps import Wait, Weight
+from unit.operator.rollout.situations import NOW, on_its_way, pods, situation
+
+REFUSED = (Refusal(revision="new", reason="WrongAnswer", message="wrong"),)
+HOUR = timedelta(hours=1)
+
+
+def after(before: State, **facts: Any) -> State:
+    return machine.advance(before, situation(**facts))[0]
+
+
+def test_a_deadline_names_what_stands_in_the_way() -> None:
+    late = on_its_way(Phase.PREPARING, progressed=NOW - HOUR)
+    [refusal] = after(late).refused
+    assert (refusal.reason, refusal.message) == ("ProgressDeadlineExceeded", "no progress for 600 s")
+    stuck = {"old": pods(4), "new": pods(1, ready=0, verified=0, trouble=Problem("ImagePull", "no such image"))}
+    [refusal] = after(late, sets=stuck).refused
+    assert (refusal.reason, refusal.message) == ("ImagePull", "no progress for 600 s: no such image")
+
+
+def test_an_operator_that_was_away_asks_before_it_gives_up() -> None:
+    late = on_its_way(Phase.VERIFYING, progressed=NOW - HOUR, ready=2)
+    asked = {"old": pods(4), "new": pods(1, verified=0)}
+    assert after(late, sets=asked).phase is Phase.ABORTING
+    unasked = {"old": pods(4), "new": pods(1, verified=0, unasked=1)}
+    again = after(late, sets=unasked)
+    assert (again.phase, again.ready) == (Phase.VERIFYING, 1)
+    assert after(again, sets={"old": pods(4), "new": pods(1)}).phase is Phase.SHIFTING
+
+
+def test_verifying_anew_is_progress_in_mid_shift() -> None:
+    late = on_its_way(Phase.SHIFTING, progressed=NOW - HOUR, ready=4)
+    unasked = {"old": pods(2), "new": pods(2, verified=0, unasked=2)}
+    again = after(late, sets=unasked, traffic=EVERYBODY)
+    assert (again.phase, again.progressed) == (Phase.SHIFTING, NOW - HOUR)
+    again = after(again, sets={"old": pods(2), "new": pods(2)}, traffic=EVERYBODY)
+    assert (again.phase, again.progressed) == (Phase.SHIFTING, NOW)
+
+
+def test_nothing_is_given_up_where_there_is_no_way_back() -> None:
+    late = on_its_way(Phase.PREPARING, stable=None, progressed=NOW - HOUR)
+    assert after(late, sets={}, traffic=NOBODY).phase is Phase.PREPARING
+
+
+def test_what_cannot_come_back_leaves_what_was_found_right() -> None:
+    late = on_its_way(Phase.ABORTING, wanted="third", revision="new", progressed=NOW - HOUR, ready=2)
+    seen = {"wanted": "third", "known": ("third", "new", "old"), "traffic": EVERYBODY}
+    gone = {"old": pods(4, ready=1, verified=1), "new": pods(2)}
+    stays = after(late, **seen, sets=gone)
+    assert (stays.phase, stays.stable, stays.revision) == (Phase.PREPARING, "new", "third")
+    wrong = on_its_way(Phase.ABORTING, progressed=NOW - HOUR, refused=REFUSED)
+    assert after(wrong, traffic=EVERYBODY, sets=gone).phase is Phase.ABORTING
+
+
+def test_the_end_of_an_abort_awaits_the_old_pods() -> None:
+    giving_up = on_its_way(Phase.ABORTING, refused=REFUSED)
+    assert after(giving_up, sets={"old": pods(4, ready=3, verified=3)}).phase is Phase.ABORTING
+    assert after(giving_up, sets={"old": pods(3)}, unavailable=1).phase is Phase.ABORTING
+    assert after(giving_up, sets={"old": pods(4, ready=3, verified=3)}, unavailable=1).phase is Phase.ABORTED
+
+
+def test_a_new_wish_forgets_what_was_said_of_the_former() -> None:
+    before = State(Phase.ABORTED, stable="old", wanted="other", refused=REFUSED, rollback_to="older")
+    state = recalled(before, situation())
+    assert (state.wanted, state.refused, state.rollback_to) == ("new", (), None)
+
+
+def test_what_no_longer_exists_is_not_gone_back_to() -> None:
+    before = State(stable="old", wanted="new", rollback_to="gone")
+    assert recalled(before, situation()).rollback_to is None
+    state = recalled(on_its_way(Phase.SHIFTING, stable="gone"), situation(traffic=Traffic("new")))
+    assert (state.phase, state.stable, state.revision) == (Phase.STABLE, "new", None)
+
+
+@pytest.mark.parametrize(
+    ("traffic", "stable"),
+    [
+        (Traffic("old"), "old"),
+        (Traffic("gone"), None),
+        (NOBODY, None),
+        (None, None),
+        (EVERYBODY, "older"),
+    ],
+)
+def test_without_a_status_the_service_tells_what_serves(traffic: Traffic | None, stable: str | None) -> None:
+    sets = {"old": pods(1), "older": pods(2)}
+    assert recalled(State(), situation(traffic=traffic, sets=sets)).stable == stable
+
+
+def test_a_clock_that_was_set_back_stops_nothing_for_longer() -> None:
+    before = on_its_way(Phase.PAUSED, since=NOW + HOUR, progressed=NOW + HOUR)
+    state = recalled(before, situation())
+    assert (state.since, state.progressed) == (NOW, NOW)
+
+
+def test_a_step_that_no_longer_exists_is_the_last_one() -> None:
+    assert recalled(on_its_way(Phase.SHIFTING, step=7), situation()).step == 0
+
+
+def test_a_step_that_is_no_longer_a_pause_is_done() -> None:
+    steps = (Weight(20), Weight(50), Weight(100))
+    sets = {"old": pods(3), "new": pods(1)}
+    state = after(on_its_way(Phase.PAUSED, step=1), steps=steps, sets=sets, traffic=EVERYBODY)
+    assert (state.phase, state.step) == (Phase.SHIFTING, 1)
+
+
+@pytest.mark.parametrize(
+    "remembered",
+    [
+        State(),
+        State(Phase.ABORTED, stable="old", wanted="new", refused=REFUSED, command="retry 1"),
+        on_its_way(Phase.SHIFTING, step=3, ready=4),
+        on_its_way(Phase.PAUSED, held=Phase.SHIFTING, rollback_to="new"),
+    ],
+)
+def test_all_is_remembered(remembered: State) -> None:
+    rollout = state.write(remembered, 25, "words").model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    status = {"rollout": rollout, "stableRevision": remembered.stable, "targetRevision": remembered.wanted}
+    assert state.read(status) == remembered
+
+
+@pytest.mark.parametrize("rollout", [{}, {"phase": "Dancing", "message": ""}, {"phase": "Stable"}, "Stable", None])
+def test_what_another_release_wrote_is_begun_anew(rollout: object) -> None:
+    status = {"rollout": rollout, "stableRevision": "old", "targetRevision": "new"}
+    assert state.read(status) == State(stable="old", wanted="new")
+
+
+def test_a_pause_at_the_first_step_is_reached_from_shifting() -> None:
+    sets = {"old": pods(4), "new": pods(1)}
+    paused = after(on_its_way(Phase.SHIFTING), steps=(Wait(), Weight(100)), sets=sets)
+    assert (paused.phase, paused.step) == (Phase.PAUSED, 0)
