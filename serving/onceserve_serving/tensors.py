@@ -44,9 +44,9 @@ class TensorSpec:
         return f"{self.name!r} ({self.datatype} {list(self.shape)})"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Signature:
-    """What a model takes and gives, by name, in the model's own order."""
+    """What a model takes and gives, by name, in the model's own order; a loaded model has one of its own."""
 
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]

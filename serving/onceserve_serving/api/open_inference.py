@@ -53,7 +53,7 @@ LONGEST_KNOWN: Final = 512
 """Targets that are remembered, and the bytes that they may have: callers choose them."""
 
 SMALL: Final = 2**16
-"""Bytes of a body from which on it is worth asking for room before they come."""
+"""Bytes of a body with a key up to which it is taken before there is room for it."""
 
 NO_BODY: Final = Body({}, 0, 0)
 
@@ -189,8 +189,8 @@ class Exchange:
         self._header_length = _header_length(headers)
         self._deadline = _deadline(headers)
         self._body = Body(headers, endpoint.max_body_bytes, self._header_length or 0)
-        # One that comes in a piece with its head is refused as soon by the pipeline.
-        if len(self._body) > SMALL and self._unserved is None:
+        # A small one with a key may have its answer of another that is on its way, whatever room there is.
+        if self._unserved is None and (self._key is None or len(self._body) > SMALL):
             self._model.check_room(len(self._body))
 
     def _find_key(self) -> bytes | None:

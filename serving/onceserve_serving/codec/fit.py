@@ -3,10 +3,12 @@
 from collections.abc import Collection, Container, Mapping, Sequence
 from math import prod
 from reprlib import repr as brief
-from typing import Final, TypeGuard
+from typing import Final, TypeGuard, TypeVar
 
 from onceserve_serving.errors import InvalidRequestError
 from onceserve_serving.tensors import Array, Signature, TensorSpec
+
+T = TypeVar("T")
 
 MAX_DIMENSION: Final = 2**31 - 1
 
@@ -22,17 +24,17 @@ def spec(name: object, role: str, known: Mapping[str, TensorSpec]) -> TensorSpec
     return found
 
 
-def add(inputs: dict[str, Array], name: str, array: Array) -> None:
+def add(inputs: dict[str, T], name: str, given: T) -> None:
     """Add an input; raises InvalidRequestError if there is one of its name."""
     if name in inputs:
         raise InvalidRequestError(f"input {name!r} is given twice")
-    inputs[name] = array
+    inputs[name] = given
 
 
-def check_complete(inputs: Mapping[str, Array], signature: Signature) -> None:
+def check_complete(inputs: Collection[str], signature: Signature) -> None:
     """Raise InvalidRequestError unless every input of the model is there."""
     if len(inputs) < len(signature.inputs):
-        missing = signature.inputs.keys() - inputs.keys()
+        missing = signature.inputs.keys() - set(inputs)
         raise InvalidRequestError(f"missing input{_listed(signature.inputs, missing)}")
 
 

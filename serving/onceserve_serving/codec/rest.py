@@ -1,7 +1,8 @@
 """Bodies over REST: a JSON document, and behind it the bytes of the tensors whose elements it does not hold; pure."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
 
@@ -14,6 +15,20 @@ _NONE: Final[frozenset[str]] = frozenset()
 _OBJECTS: Final = frozenset({dict})
 _CHOICES: Final = frozenset({"outputs", "parameters"})
 """What a request says of its outputs; most say nothing."""
+_IN_JSON: Final = object()
+"""The size of a tensor whose elements the JSON holds."""
+
+SHORT: Final = 1024
+KNOWN: Final = 256
+"""Bytes up to which the JSON before binary tensors is remembered, and how many: most requests differ only behind it."""
+
+
+# A named tuple takes longer to make than all that is looked up in it.
+_Tensor: TypeAlias = tuple[TensorSpec, list[int], object, object]
+"""What a request says of an input: spec, shape, elements, and how many of the bytes behind the JSON are its own."""
+
+_Said: TypeAlias = tuple[str | None, Mapping[str, _Tensor], tuple[str, ...], frozenset[str]]
+"""What the JSON of a request says, checked against the signature: id, inputs, outputs, and which of these in binary."""
 
 
 class Body(NamedTuple):
@@ -56,15 +71,11 @@ def decode(body: Buffer, header_length: int | None, signature: Signature) -> Inf
     `header_length` is the JSON's length in bytes where binary tensors follow it. Arrays may be views of the body.
     Raises InvalidRequestError, naming the input and what was expected.
     """
-    document, tail = _parts(body, header_length)
-    inputs: dict[str, Array] = {}
-    for tensor in _objects(document, "inputs"):
-        spec = fit.spec(tensor.get("name"), "input", signature.inputs)
-        fit.add(inputs, spec.name, _array(tensor, spec, tail))
+    said, tail = (_said(body, signature), _NO_TAIL) if header_length is None else _parts(body, header_length, signature)
+    identifier, tensors, outputs, binaries = said
+    inputs = {name: _array(tensor, tail) for name, tensor in tensors.items()}
     tail.check_end()
-    fit.check_complete(inputs, signature)
-    outputs, binaries = _outputs(document, signature)
-    return InferenceRequest(_identifier(document), inputs, outputs, binaries)
+    return InferenceRequest(identifier, inputs, outputs, binaries)
 
 
 def encode(model: str, version: str, request: InferenceRequest, arrays: Sequence[Array], signature: Signature) -> Body:
@@ -90,15 +101,28 @@ def encode(model: str, version: str, request: InferenceRequest, arrays: Sequence
     return Body(pieces, len(header) if request.binary else None)
 
 
-def _parts(body: Buffer, header_length: int | None) -> tuple[dict[str, Any], _Tail]:
-    if header_length is None:
-        return _document(body), _NO_TAIL
+def _parts(body: Buffer, header_length: int, signature: Signature) -> tuple[_Said, _Tail]:
     if header_length > len(body):
         raise InvalidRequestError(
             f"Inference-Header-Content-Length is {header_length}, and the body has {len(body)} bytes"
         )
     view = memoryview(body)
-    return _document(view[:header_length]), _Tail(view[header_length:])
+    header, tail = view[:header_length], _Tail(view[header_length:])
+    return (_said_before(bytes(header), signature) if header_length <= SHORT else _said(header, signature)), tail
+
+
+def _said(header: Buffer, signature: Signature) -> _Said:
+    document = _document(header)
+    tensors: dict[str, _Tensor] = {}
+    for tensor in _objects(document, "inputs"):
+        spec = fit.spec(tensor.get("name"), "input", signature.inputs)
+        fit.add(tensors, spec.name, _tensor(tensor, spec))
+    fit.check_complete(tensors, signature)
+    outputs, binaries = _outputs(document, signature)
+    return _identifier(document), tensors, outputs, binaries
+
+
+_said_before = lru_cache(maxsize=KNOWN)(_said)
 
 
 def _document(body: Buffer) -> dict[str, Any]:
@@ -126,15 +150,20 @@ def _identifier(document: Mapping[str, Any]) -> str | None:
     return identifier
 
 
-def _array(tensor: Mapping[str, Any], spec: TensorSpec, tail: _Tail) -> Array:
+def _tensor(tensor: Mapping[str, Any], spec: TensorSpec) -> _Tensor:
     fit.check_datatype(tensor.get("datatype"), spec)
     shape = fit.shape(tensor.get("shape"), spec)
-    parameters = _parameters(tensor, "input", spec.name)
-    if "binary_data_size" not in parameters:
-        return json.array(tensor.get("data"), shape, spec)
-    if "data" in tensor:
+    size = _parameters(tensor, "input", spec.name).get("binary_data_size", _IN_JSON)
+    if size is not _IN_JSON and "data" in tensor:
         raise InvalidRequestError(f"input {spec.name!r} has both 'data' and 'binary_data_size'")
-    return binary.array(tail.take(parameters["binary_data_size"], spec.name), shape, spec)
+    return spec, shape, tensor.get("data"), size
+
+
+def _array(tensor: _Tensor, tail: _Tail) -> Array:
+    spec, shape, data, size = tensor
+    if size is _IN_JSON:
+        return json.array(data, shape, spec)
+    return binary.array(tail.take(size, spec.name), shape, spec)
 
 
 def _parameters(owner: Mapping[str, Any], role: str, name: str = "") -> Mapping[str, Any]:
