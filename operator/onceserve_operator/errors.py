@@ -27,3 +27,7 @@ class NotFoundError(ApiRefusedError):
 
 class ApiUnavailableError(OperatorError):
     """The API server did not do what it was asked, and may do it later."""
+
+
+class ConflictError(ApiUnavailableError):
+    """Another wrote the object since it was read, or made it first."""

@@ -1,5 +1,6 @@
 """kopf's part: it watches, we are told."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -9,15 +10,30 @@ from onceserve_operator.domain import Manifest
 from onceserve_operator.kube import kinds
 from onceserve_operator.kube.kinds import Kind
 
-Listener = Callable[[Manifest, bool], None]
-"""Called with an object and whether it has been deleted."""
+Listener = Callable[[Manifest, str | None], None]
+"""Called with an object and what happened to it, as watches have it; None: it is there, no more is known."""
+
+DELETED = "DELETED"
 
 
-def register(listener: Listener, *, request_timeout: float) -> tuple[kopf.OperatorRegistry, kopf.OperatorSettings]:
-    """Return kopf's registry and settings to watch all kinds that concern us.
+async def watch(
+    listener: Listener, *, namespaces: tuple[str, ...], request_timeout: float, on_start: Callable[[], None]
+) -> None:
+    """Watch all kinds that concern us, in these namespaces or in all, until cancelled.
 
-    Only event handlers: timers, daemons and change handlers would put finalizers or annotations on people's objects.
+    `on_start` is called when kopf has put its own handlers on the signals that end processes: to take them back.
     """
+    registry, settings = _registered(listener, request_timeout=request_timeout)
+    ours = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(
+        registry=registry, settings=settings, clusterwide=not namespaces, namespaces=namespaces
+    )
+    on_start()
+    await kopf.run_tasks(tasks, ignored=ours)
+
+
+def _registered(listener: Listener, *, request_timeout: float) -> tuple[kopf.OperatorRegistry, kopf.OperatorSettings]:
+    # Only event handlers: timers, daemons and change handlers would put finalizers or annotations on people's objects.
     registry = kopf.OperatorRegistry()
     settings = _settings(request_timeout)
     kopf.on.login(registry=registry)(_login)
@@ -36,7 +52,7 @@ def _watch(kind: Kind, registry: kopf.OperatorRegistry, settings: kopf.OperatorS
     async def changed(type: str | None, body: kopf.Body, **_: object) -> None:  # noqa: A002 - kopf's name
         # Events carry the kind in the body, listings do not.
         manifest = {"apiVersion": kind.api_version, "kind": kind.kind, **body}
-        listener(manifest, type == "DELETED")
+        listener(manifest, type)
 
 
 def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:  # noqa: ANN401 - kopf's keywords, passed on

@@ -2,32 +2,38 @@
 
 import asyncio
 import logging
+import os
+import signal
+import socket
 import sys
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
+from typing import NoReturn
+from uuid import uuid4
 
-import kopf
 from prometheus_client import start_http_server
 from pydantic import ValidationError
 
-from onceserve_operator import handlers, telemetry
-from onceserve_operator.domain import Key, Manifest
-from onceserve_operator.errors import ApiRefusedError, ApiUnavailableError, NoClusterError, NotFoundError, SettingError
-from onceserve_operator.inspection.inspector import Inspector
-from onceserve_operator.kube import kinds
-from onceserve_operator.kube.cache import Cache
-from onceserve_operator.kube.client import Client, connect
-from onceserve_operator.plan import Defaults
-from onceserve_operator.reconciler import Reconciler
+from onceserve_operator import health, telemetry
+from onceserve_operator.election import Terms
+from onceserve_operator.errors import NoClusterError, SettingError
+from onceserve_operator.health import Health
+from onceserve_operator.kube.client import Client
+from onceserve_operator.kube.connection import Connection, connect
+from onceserve_operator.kube.lease import Lease
+from onceserve_operator.leadership import Leadership
+from onceserve_operator.leading import Leading
 from onceserve_operator.settings import Settings
 from onceserve_operator.telemetry import Metrics
-from onceserve_operator.workqueue import WorkQueue, backoff
 
 _LOG = logging.getLogger("onceserve_operator")
 
-Listing = Callable[[], Awaitable[None]]
-"""Lists everything anew into the cache."""
+UNUSABLE, LOST = 2, 3
+"""Exit codes: settings or cluster are of no use; leadership was lost."""
+
+_LEASE_SECONDS = 30.0
+"""Seconds after which an attempt at the lease, all of whose calls have timeouts, is taken to be stuck."""
 
 
 def main() -> None:
@@ -38,110 +44,108 @@ def main() -> None:
         for fault in error.errors():
             name = "_".join(map(str, fault["loc"])).upper()
             print(f"ONCESERVE_OPERATOR_{name}: {fault['msg']}", file=sys.stderr)  # noqa: T201 - before logging exists
-        sys.exit(2)
+        sys.exit(UNUSABLE)
     telemetry.configure_logging(settings.log_level)
     try:
         asyncio.run(run(settings))
     except (NoClusterError, SettingError) as error:
         _LOG.error("%s", error)
-        sys.exit(2)
+        sys.exit(UNUSABLE)
 
 
 async def run(settings: Settings) -> None:
-    """Watch, reconcile and resync until the process is told to stop."""
+    """Stand by, lead, and leave the lease to another when the process is told to stop."""
     secret = settings.verification_secret()
-    metrics = Metrics()
-    server, _ = start_http_server(settings.metrics_port, registry=metrics.registry)
-    _LOG.info("metrics on port %d", server.server_port)
-    cache = Cache()
-    async with connect(timeout=settings.request_timeout) as client:
-        client.on_call = lambda verb, kind: metrics.api_requests.labels(verb, kind.kind).inc()
-        inspector = Inspector(secret, lambda key: queue.add(key))  # noqa: PLW0108 - made later
-        defaults = Defaults(settings.server_image, secret)
-        reconciler = Reconciler(client, cache, inspector, metrics, defaults=defaults, clock=lambda: datetime.now(UTC))
-        queue = WorkQueue(partial(_measured, reconciler, metrics), concurrency=settings.concurrency)
-        listing = partial(_list_all, client, cache, settings.namespaces or (None,))
-        await _first(listing)
-        try:
-            # One that ends by an error takes the other with it: half an operator would look alive.
-            async with asyncio.TaskGroup() as group:
-                resync = group.create_task(_resync(listing, cache, queue, metrics, settings.resync), name="resync")
-                await _watch(settings, partial(_changed, cache, queue))
-                resync.cancel()
-        finally:
-            await queue.stop()
-            await inspector.stop()
+    metrics, state = Metrics(), Health()
+    with _served(settings, metrics, state):
+        operation = asyncio.create_task(
+            _operate(settings, secret, metrics, state, lambda: _on_end(operation)), name="operation"
+        )
+        _on_end(operation)
+        with suppress(asyncio.CancelledError):
+            await operation
+        # What is left of kopf's watches is closed with the loop, and they take offence at it.
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: _LOG.debug("%s", context["message"]))
+
+
+async def _operate(
+    settings: Settings, secret: bytes, metrics: Metrics, state: Health, take_signals: Callable[[], None]
+) -> None:
+    identity, terms = f"{socket.gethostname()}_{uuid4().hex[:8]}", Terms()
+    agent = f"onceserve-operator ({identity})"
+    async with (
+        connect(timeout=terms.patience, user_agent=agent) as aside,
+        # Writes ask at the last moment.
+        connect(timeout=settings.request_timeout, user_agent=agent, before_write=lambda: leadership.tenure()) as api,  # noqa: PLW0108
+    ):
+        for connection in (aside, api):
+            _observe(connection, metrics)
+        lease = Lease(aside, settings.lease_namespace, settings.lease_name, duration=terms.duration)
+        leadership = Leadership(lease, identity, terms, on_attempt=partial(_attempted, state), on_loss=_lose)
+        leading = Leading(settings, Client(api, tenure=leadership.tenure), metrics, state, secret)
+        await _lead(leadership, leading, metrics, state, take_signals)
+
+
+async def _lead(
+    leadership: Leadership, leading: Leading, metrics: Metrics, state: Health, take_signals: Callable[[], None]
+) -> None:
+    # One that ends by an error takes the others with it: half an operator would look alive.
+    async with asyncio.TaskGroup() as group, AsyncExitStack() as ends:
+        ends.push_async_callback(leadership.release)
+        await leadership.campaign()
+        metrics.leader.set(1)
+        state.lacks("listing", "the first listing is under way")
+        ends.callback(group.create_task(leadership.hold(), name="lease").cancel)
+        ends.push_async_callback(leading.stop)
+        await leading.list_first()
+        await leading.catch_up()
+        group.create_task(leading.watch(take_signals), name="watch")
+        group.create_task(leading.resync(), name="resync")
+        state.lacks("listing", None)
+        await asyncio.Event().wait()
+
+
+def _observe(connection: Connection, metrics: Metrics) -> None:
+    connection.on_call = lambda verb, kind: metrics.api_requests.labels(verb, kind.kind).inc()
+    connection.on_answer = metrics.answered
+
+
+def _attempted(state: Health, problem: str | None) -> None:
+    state.expect("the lease", _LEASE_SECONDS)
+    state.lacks("lease", problem)
+
+
+def _lose(words: str) -> NoReturn:
+    """End at once: what goes on here must not write any more."""
+    _LOG.error("the process ends, since %s", words)
+    os._exit(LOST)
+
+
+def _on_end(operation: asyncio.Task[None]) -> None:
+    """Have the signals that end processes end the operation in good order."""
+
+    def end() -> None:
+        # Once: a second time would break off what puts things in order.
+        if not operation.cancelling():
+            operation.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, end)
+
+
+@contextmanager
+def _served(settings: Settings, metrics: Metrics, state: Health) -> Iterator[None]:
+    """Answer scrapes and probes for the duration of a block."""
+    _attempted(state, "the lease has not been read yet")
+    scrapes, _ = start_http_server(settings.metrics_port, registry=metrics.registry)
+    probes = health.serve(state, settings.health_port)
+    _LOG.info("metrics on port %d, probes on port %d", scrapes.server_port, probes.server_port)
+    try:
+        yield
+    finally:
+        for server in (scrapes, probes):
             server.shutdown()
             server.server_close()
-
-
-async def _watch(settings: Settings, listener: handlers.Listener) -> None:
-    registry, kopf_settings = handlers.register(listener, request_timeout=settings.request_timeout)
-    await kopf.operator(
-        registry=registry,
-        settings=kopf_settings,
-        clusterwide=not settings.namespaces,
-        namespaces=settings.namespaces,
-        liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
-    )
-
-
-def _changed(cache: Cache, queue: WorkQueue, manifest: Manifest, deleted: bool) -> None:  # noqa: FBT001 - a Listener
-    if deleted:
-        cache.drop(manifest)
-    else:
-        cache.put(manifest)
-    if key := kinds.owner(kinds.of(manifest), manifest):
-        queue.add(key)
-
-
-async def _measured(reconciler: Reconciler, metrics: Metrics, key: Key) -> float | None:
-    with metrics.reconcile_duration.time():
-        try:
-            due = await reconciler.reconcile(key)
-        except Exception:
-            metrics.reconciles.labels("error").inc()
-            raise
-    metrics.reconciles.labels("success").inc()
-    return due
-
-
-async def _list_all(client: Client, cache: Cache, scopes: tuple[str | None, ...]) -> None:
-    for kind in kinds.LISTED:
-        try:
-            listings = [await client.list(kind, scope) for scope in scopes]
-        except NotFoundError:
-            if kind not in kinds.OPTIONAL:
-                raise
-            cache.withdraw(kind)
-            continue
-        found = [manifest for manifests, _ in listings for manifest in manifests]
-        cache.replace(kind, found, min(version for _, version in listings))
-
-
-async def _first(listing: Listing) -> None:
-    """Fill the cache before the first pass, so that no pass takes what it has not seen yet for absent."""
-    for delay in backoff():
-        try:
-            await listing()
-        except (ApiUnavailableError, ApiRefusedError) as error:
-            _LOG.warning("waiting for the API server: %s", error)
-            await asyncio.sleep(delay)
-        else:
-            return
-
-
-async def _resync(listing: Listing, cache: Cache, queue: WorkQueue, metrics: Metrics, seconds: float) -> None:
-    while True:
-        for key in cache.keys():  # noqa: SIM118 - not a dict
-            queue.add(key)
-        await asyncio.sleep(seconds)
-        try:
-            await listing()
-            metrics.resyncs.labels("success").inc()
-        except (ApiUnavailableError, ApiRefusedError) as error:
-            metrics.resyncs.labels("error").inc()
-            _LOG.warning("the resync failed and will be tried again: %s", error)
 
 
 if __name__ == "__main__":

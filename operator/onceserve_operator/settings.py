@@ -20,6 +20,10 @@ class Settings(BaseSettings):
     """Image of new revisions whose spec names none: the server of the operator's own release."""
     verification_secret_file: Path
     """File with the secret that the tokens are made of by which the operator verifies pods, 32 bytes at least."""
+    lease_namespace: str
+    """Namespace of the Lease by which one of several operators leads: their own."""
+    lease_name: str = "onceserve-operator"
+    """Name of that Lease; operators with the same Lease stand in for each other."""
     namespaces: Annotated[tuple[str, ...], NoDecode] = ()
     """Comma-separated namespaces to look after. Default: all."""
     resync: Annotated[float, Field(ge=1, le=60)] = 60.0
@@ -33,7 +37,7 @@ class Settings(BaseSettings):
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9090
     """TCP port of /metrics; 0 picks a free one."""
     health_port: Annotated[int, Field(ge=1, le=65535)] = 8081
-    """TCP port of /healthz."""
+    """TCP port of /healthz and /readyz."""
 
     def verification_secret(self) -> bytes:
         """Return the secret itself, less the line end that editors leave. Raises SettingError."""

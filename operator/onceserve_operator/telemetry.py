@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 
 from onceserve_operator.domain import Key
 
+_LOG = logging.getLogger(__name__)
+
 
 class Metrics:
     """The operator's metrics, in a registry of their own."""
@@ -32,6 +34,14 @@ class Metrics:
         self.resyncs = Counter(
             "onceserve_operator_resync_total", "Full listings, by result.", ["result"], registry=self.registry
         )
+        self.leader = Gauge(
+            "onceserve_operator_leader", "1 while this process leads, 0 while it stands by.", registry=self.registry
+        )
+        self._reachable = Gauge(
+            "onceserve_operator_api_reachable",
+            "1 where the API server answered the last call, 0 where it did not.",
+            registry=self.registry,
+        )
         self._phase = Gauge(
             "onceserve_operator_rollout_phase",
             "1 for the phase that the rollout of a ModelDeployment is in.",
@@ -50,7 +60,25 @@ class Metrics:
             ["phase"],
             registry=self.registry,
         )
+        self.scalings = Counter(
+            "onceserve_operator_scalings_total",
+            "Changes of the number of pods by autoscaling, up or down.",
+            ["direction"],
+            registry=self.registry,
+        )
         self._phases: dict[Key, str] = {}
+        self._answers: bool | None = None
+
+    def answered(self, silence: str | None) -> None:
+        """Note that the API server answered a call, or how it did not; the log tells where that changes."""
+        answers = silence is None
+        if answers != self._answers:
+            if not answers:
+                _LOG.warning("the API server does not answer: %s", silence)
+            elif self._answers is not None:
+                _LOG.info("the API server answers again")
+            self._answers = answers
+            self._reachable.set(answers)
 
     def stands(self, key: Key, phase: str, replicas: int) -> None:
         """Note where the rollout of a ModelDeployment stands, and how many pods it asks for."""

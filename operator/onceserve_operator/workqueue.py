@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 
 from onceserve_operator.domain import Key
+from onceserve_operator.errors import ApiUnavailableError
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,15 +33,19 @@ class WorkQueue:
         self._slots = asyncio.Semaphore(concurrency)
         self._wanted: dict[Key, asyncio.Event] = {}
         self._workers: dict[Key, asyncio.Task[None]] = {}
+        self._stopped = False
 
     def add(self, key: Key) -> None:
-        """Ask for a pass."""
+        """Ask for a pass; after `stop` nothing comes of it."""
+        if self._stopped:
+            return
         self._wanted.setdefault(key, asyncio.Event()).set()
         if key not in self._workers:
             self._workers[key] = asyncio.create_task(self._work(key), name=f"reconcile {key}")
 
     async def stop(self) -> None:
         """End all work at the next await."""
+        self._stopped = True
         for timer in self._later.values():
             timer.cancel()
         workers = list(self._workers.values())
@@ -66,8 +71,13 @@ class WorkQueue:
 
     async def _tried(self, key: Key) -> bool:
         async with self._slots:
+            # Most passes await nothing: a thousand in a row would hold up all else, the lease too.
+            await asyncio.sleep(0)
             try:
                 self._schedule(key, await self._process(key))
+            except ApiUnavailableError as error:
+                _LOG.warning("%s: the pass will be tried again: %s", key, error)
+                return False
             except Exception:  # the queue must outlive whatever one resource meets; it is logged and tried again
                 _LOG.exception("%s: the pass failed and will be tried again", key)
                 return False

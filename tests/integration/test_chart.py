@@ -101,7 +101,6 @@ ALLOWED = [
     ("patch", "poddisruptionbudgets.policy"),
     ("patch", "services"),
     ("delete", "services"),
-    ("patch", "httproutes.gateway.networking.k8s.io"),
     ("create", "serviceaccounts"),
     ("list", "pods"),
     ("create", "events"),
@@ -118,6 +117,8 @@ FORBIDDEN = [
     ("list", "namespaces"),
     ("list", "customresourcedefinitions.apiextensions.k8s.io"),
     ("create", "rolebindings.rbac.authorization.k8s.io"),
+    ("get", "leases.coordination.k8s.io"),
+    ("create", "leases.coordination.k8s.io"),
 ]
 
 
@@ -126,6 +127,21 @@ def test_the_operator_may_do_its_work_and_nothing_else(bare: Cluster) -> None:
     assert wait_until(lambda: can(bare, OPERATOR, *ALLOWED[0]), 10)
     assert [right for right in ALLOWED if not can(bare, OPERATOR, *right)] == []
     assert [right for right in FORBIDDEN if can(bare, OPERATOR, *right)] == []
+
+
+@pytest.mark.usefixtures("notes")
+def test_the_operator_may_hold_its_own_lease_and_no_other(bare: Cluster) -> None:
+    def may(verb: str, name: str) -> bool:
+        asked = ["auth", "can-i", verb, f"leases.coordination.k8s.io/{name}", f"--as={OPERATOR}", "-n", NAMESPACE]
+        try:
+            return bare.kubectl(*asked).strip() == "yes"
+        except ClusterError:
+            return False
+
+    assert wait_until(lambda: may("update", "onceserve-operator"), 10)
+    assert may("get", "onceserve-operator")
+    assert not may("update", "another")
+    assert not may("delete", "onceserve-operator")
 
 
 def test_limited_to_namespaces_the_operator_may_do_nothing_elsewhere(bare: Cluster, installer: Helm) -> None:

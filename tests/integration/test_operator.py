@@ -312,9 +312,10 @@ def test_a_spec_that_this_release_cannot_read_is_explained(
 def test_the_chart_grants_what_the_operator_does_and_no_more(serving: Deployed, cluster: Cluster) -> None:
     """By the API server's audit log of this whole module."""
     needed_elsewhere = {("modeldeployments/finalizers", "update")}
-    # What is done with routes is seen where there are any.
-    expected = {each for each in used(cluster) if each[0] != "httproutes"} | needed_elsewhere
-    assert {each for each in granted(cluster) if each[0] != "httproutes"} == expected
+    # What is done with these is seen where there are any.
+    elsewhere = {"httproutes", "horizontalpodautoscalers", "modeldeployments/scale"}
+    expected = {each for each in used(cluster) if each[0] not in elsewhere} | needed_elsewhere
+    assert {each for each in granted(cluster) if each[0] not in elsewhere} == expected
 
 
 def test_a_resource_made_anew_under_its_name_is_not_ready_by_the_pods_of_the_former(serving: Deployed) -> None:

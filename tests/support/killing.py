@@ -12,14 +12,15 @@ SANDBOX = "pause"
 
 def kill(pod: dict[str, Any]) -> int:
     """Kill every process of a pod's containers; return how many there were."""
-    pids = list(_processes(pod["metadata"]["uid"]))
+    pids = list(processes(pod["metadata"]["uid"]))
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     return len(pids)
 
 
-def _processes(uid: str) -> Iterator[int]:
+def processes(uid: str) -> Iterator[int]:
+    """Return the processes of a pod's containers."""
     for process in Path("/proc").glob("[0-9]*"):
         # One may end while it is looked at.
         with contextlib.suppress(OSError):

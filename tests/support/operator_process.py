@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ class OperatorProcess:
     _ports: list[int] = field(default_factory=lambda: free_ports(2))
 
     def start(self) -> None:
-        """Start, and return when the operator watches."""
+        """Start, and return when the operator watches, or stands by while another leads."""
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'serving'}",
@@ -47,6 +48,9 @@ class OperatorProcess:
             "KUBECONFIG": str(self.kubeconfig),
             "ONCESERVE_OPERATOR_SERVER_IMAGE": IMAGE,
             "ONCESERVE_OPERATOR_VERIFICATION_SECRET_FILE": str(self._secret()),
+            "ONCESERVE_OPERATOR_LEASE_NAMESPACE": NAMESPACE,
+            # The chart names the Lease as it names the account.
+            "ONCESERVE_OPERATOR_LEASE_NAME": self.kubeconfig.stem,
             "ONCESERVE_OPERATOR_RESYNC": str(self.resync),
             "ONCESERVE_OPERATOR_METRICS_PORT": str(self._ports[0]),
             "ONCESERVE_OPERATOR_HEALTH_PORT": str(self._ports[1]),
@@ -55,22 +59,45 @@ class OperatorProcess:
         command = [sys.executable, "-m", "onceserve_operator.main"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        eventually(self.is_healthy, "the operator is healthy")
+        eventually(self.is_ready, "the operator is ready")
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
+        return self._process.pid
 
     def _secret(self) -> Path:
         path = self.log.with_suffix(".secret")
         path.write_bytes(SECRET)
         return path
 
-    def is_healthy(self) -> bool:
-        """Say whether /healthz answers; fail with the log where the process has ended."""
-        assert self._process is not None
-        assert self._process.poll() is None, self.log.read_text()
+    def is_ready(self) -> bool:
+        """Say whether /readyz is content; fail with the log where the process has ended."""
+        assert self.exit_code() is None, self.log.read_text()
+        return self.probe("readyz")[0] == 200
+
+    def probe(self, path: str) -> tuple[int, str]:
+        """Return status and words of a probe; 0 where nobody answers."""
+        url = f"http://127.0.0.1:{self._ports[1]}/{path}"
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[1]}/healthz", timeout=2) as answer:
-                return bool(answer.status == 200)
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
         except OSError:
-            return False
+            return 0, ""
+
+    def exit_code(self) -> int | None:
+        """Return how the process ended, None while it runs."""
+        assert self._process is not None
+        return self._process.poll()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal and wait for nothing."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End it; return the exit code."""
@@ -88,6 +115,15 @@ class OperatorProcess:
             families = list(text_string_to_metric_families(answer.read().decode()))
         samples = (sample for family in families for sample in family.samples if sample.name == name)
         return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+
+    def messages(self) -> list[str]:
+        """Return what it has logged so far."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [json.loads(line)["message"] for line in lines if line.startswith("{")]
+
+    def identity(self) -> str:
+        """Return by which name it stands for election since its last start."""
+        return next(message.split()[0] for message in reversed(self.messages()) if " stands by for " in message)
 
     def complaints(self) -> list[str]:
         """Return what it logged as error, or did not log as JSON at all."""

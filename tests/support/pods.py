@@ -12,13 +12,18 @@ from typing import Any
 from onceserve_contract import http, verification
 from support.certificates import Authority
 
-RIGHT, WRONG, ENCRYPTED = "127.83.0.1", "127.83.0.2", "127.83.0.3"
-"""Addresses of pods whose model runs well, of those whose model does not, and of those that speak TLS."""
+RIGHT, WRONG, BUSY, ENCRYPTED = "127.83.0.1", "127.83.0.2", "127.83.0.4", "127.83.0.3"
+"""Addresses of pods whose model runs well, of those whose model does not, of those that tell how busy they are, and of
+those that speak TLS."""
+
+INFLIGHT: dict[str, float] = {}
+"""By address: requests that each pod there has in work or waiting. One that is not named does not tell."""
 
 DIGEST = "5" * 64
 _SMOKE: dict[str, dict[str, Any]] = {
     RIGHT: {"outputs": [], "finite": True},
     WRONG: {"error": "the model divides by zero"},
+    BUSY: {"outputs": [], "finite": True},
     ENCRYPTED: {"outputs": [], "finite": True},
 }
 
@@ -30,8 +35,16 @@ class _Pod(BaseHTTPRequestHandler):
         smoke = _SMOKE[str(self.connection.getsockname()[0])]
         answer = {"name": "risk", "version": "1", "sha256": DIGEST, "smoke": smoke}
         body = json.dumps(answer | {"answers": [smoke] * len(asked["requests"])}).encode()
-        self.send_response(200 if known else 404)
-        self.send_header("Content-Type", "application/json")
+        self._answer(200 if known else 404, "application/json", body)
+
+    def do_GET(self) -> None:
+        inflight = INFLIGHT.get(str(self.connection.getsockname()[0]))
+        known = self.path == http.METRICS_PATH and inflight is not None
+        self._answer(200 if known else 404, "text/plain", f"onceserve_inflight_requests {inflight}\n".encode())
+
+    def _answer(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

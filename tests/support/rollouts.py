@@ -20,6 +20,7 @@ _PATHS = {
     "pods": "/api/v1",
     "events": "/api/v1",
     "poddisruptionbudgets": "/apis/policy/v1",
+    "horizontalpodautoscalers": "/apis/autoscaling/v2",
     "httproutes": "/apis/gateway.networking.k8s.io/v1",
 }
 OWNED = ("deployments", "controllerrevisions", "services", "serviceaccounts", "poddisruptionbudgets")

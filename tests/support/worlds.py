@@ -146,6 +146,15 @@ class World:
             creating = {"name": "server", "state": {"waiting": {"reason": "ContainerCreating"}}}
             self.add_pod(f"{revision}-mounting", revision, is_ready=False, container=creating, secret=mounting)
 
+    def dismiss(self, revision: str, seconds: float) -> None:
+        """Have the pods of a revision be deleted: they have so long to leave."""
+        gone = (self.now + timedelta(seconds=seconds)).isoformat()
+        for pod in [pod for pod in self._pods if pod["metadata"]["labels"][labels.REVISION] == revision]:
+            self._pods.remove(pod)
+            leaving = {**pod, "metadata": {**pod["metadata"], "deletionTimestamp": gone}}
+            self._pods.append(leaving)
+            self._store(leaving)
+
     def follow(self) -> None:
         """Have each Deployment get the pods that it asks for: new ones are ready, those that are not go first."""
         for revision, wanted in self.replicas().items():

@@ -13,6 +13,10 @@
 {{ include "onceserve.fullname" . }}-operator
 {{- end -}}
 
+{{- define "onceserve.leaseRole" -}}
+{{ include "onceserve.operatorName" . }}-lease
+{{- end -}}
+
 {{- define "onceserve.storeName" -}}
 {{ include "onceserve.fullname" . }}-store
 {{- end -}}
@@ -63,6 +67,10 @@ The one table of the operator's rights, for a ClusterRole as for a Role. Server-
 - apiGroups: [onceserve.dev]
   resources: [modeldeployments/status]
   verbs: [patch]
+# Written by autoscaling alone.
+- apiGroups: [onceserve.dev]
+  resources: [modeldeployments/scale]
+  verbs: [patch]
 # Where OwnerReferencesPermissionEnforcement is on, as in OpenShift, children may block the deletion of their owner
 # only by the hand of someone who may set its finalizers.
 - apiGroups: [onceserve.dev]
@@ -73,6 +81,9 @@ The one table of the operator's rights, for a ClusterRole as for a Role. Server-
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [serviceaccounts, services]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
   verbs: [get, list, watch, create, patch, delete]
 # Listed now and then, where there are any: a watch of what may be missing would fail.
 - apiGroups: [gateway.networking.k8s.io]

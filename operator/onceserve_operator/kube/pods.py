@@ -1,5 +1,7 @@
 """What the kubelet and the scheduler say of a pod, as a domain value."""
 
+from datetime import datetime
+
 from onceserve_contract import termination
 from onceserve_contract.termination import FailureReason
 from onceserve_operator.conditions import MOUNT_AWAITED
@@ -38,6 +40,7 @@ def read(pod: Manifest) -> Pod:
         # A leaving pod still answers while it drains, but must not be counted on.
         ready=ready and not leaving,
         leaving=leaving,
+        gone_by=datetime.fromisoformat(metadata["deletionTimestamp"]) if leaving else None,
         uid=metadata.get("uid", ""),
         address=pod.get("status", {}).get("podIP", ""),
         problem=None if ready or leaving else _problem(pod),

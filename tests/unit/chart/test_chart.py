@@ -51,13 +51,43 @@ def test_an_installation_for_namespaces_can_do_without_any_right_in_the_cluster(
     values = {"watchNamespaces": ["a", "b"], "crds": {"install": False}, "rbac": {"aggregate": False}}
     manifests = helm.manifests(values)
     assert all("namespace" in manifest["metadata"] for manifest in manifests)
-    assert [role["metadata"]["namespace"] for role in by_kind(manifests, "Role")] == ["a", "b"]
+    roles = [role["metadata"] for role in by_kind(manifests, "Role")]
+    assert [role["namespace"] for role in roles] == ["onceserve", "a", "b"]
+    assert roles[0]["name"] == "onceserve-operator-lease"
 
 
 def test_the_rights_are_the_same_in_the_cluster_and_in_namespaces(helm: Helm) -> None:
-    [role] = by_kind(helm.manifests({"watchNamespaces": ["a"]}), "Role")
-    everywhere = by_kind(helm.manifests({"rbac": {"aggregate": False}}), "ClusterRole")
-    assert [role["rules"]] == [each["rules"] for each in everywhere]
+    lease, role = by_kind(helm.manifests({"watchNamespaces": ["a"]}), "Role")
+    manifests = helm.manifests({"rbac": {"aggregate": False}})
+    assert [role["rules"]] == [each["rules"] for each in by_kind(manifests, "ClusterRole")]
+    assert [lease["rules"]] == [each["rules"] for each in by_kind(manifests, "Role")]
+
+
+def test_no_lease_but_its_own_can_be_read_or_changed(helm: Helm) -> None:
+    [role] = by_kind(helm.manifests({}), "Role")
+    [deployment] = by_kind(helm.manifests({}), "Deployment")
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    environment = {each["name"]: each["value"] for each in container["env"]}
+    name = environment["ONCESERVE_OPERATOR_LEASE_NAME"]
+    assert role["metadata"]["namespace"] == environment["ONCESERVE_OPERATOR_LEASE_NAMESPACE"]
+    assert [(rule.get("resourceNames"), rule["verbs"]) for rule in role["rules"]] == [
+        (None, ["create"]),
+        ([name], ["get", "update"]),
+    ]
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 3])
+def test_nodes_can_be_drained_and_the_operator_upgraded_whatever_its_size(helm: Helm, replicas: int) -> None:
+    manifests = helm.manifests(nested("operator.replicas", replicas))
+    [deployment], [budget] = by_kind(manifests, "Deployment"), by_kind(manifests, "PodDisruptionBudget")
+    assert deployment["spec"]["replicas"] == replicas
+    assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert budget["spec"]["maxUnavailable"] == 1
+    assert budget["spec"]["selector"] == deployment["spec"]["selector"]
+    template = deployment["spec"]["template"]
+    for spread in template["spec"]["topologySpreadConstraints"]:
+        assert spread["labelSelector"] == deployment["spec"]["selector"]
+    assert deployment["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
 
 
 def test_no_right_is_for_everything(helm: Helm) -> None:
@@ -99,6 +129,7 @@ ANOTHER: dict[str, Any] = {
     "store.storage.className": "fast",
     "store.storage.size": "1Gi",
     "store.existingSecret": "other",
+    "operator.replicas": 3,
     "operator.logLevel": "debug",
     "operator.resync": 5,
     "operator.resources.requests": {"cpu": 2},
@@ -172,6 +203,7 @@ def test_the_schema_leaves_no_object_open() -> None:
         (nested("serviceAccount.annotations", {"a": 1}), "/serviceAccount/annotations/a"),
         (nested("store.memoryMiB", "1Gi"), "/store/memoryMiB"),
         (nested("store.storage.size", "big"), "/store/storage/size"),
+        (nested("operator.replicas", 0), "/operator/replicas"),
         (nested("operator.logLevel", "loud"), "/operator/logLevel"),
         (nested("operator.resync", 601), "/operator/resync"),
         (nested("operator.resync", "30s"), "/operator/resync"),
@@ -206,9 +238,13 @@ def test_the_operator_reads_the_settings_that_the_chart_writes(
         monkeypatch.setenv(variable["name"], variable["value"])
     settings = Settings()
     assert settings == Settings(
-        server_image="onceserve/server:0.1.0", verification_secret_file=SECRET, namespaces=("a", "b")
+        server_image="onceserve/server:0.1.0",
+        verification_secret_file=SECRET,
+        lease_namespace="onceserve",
+        namespaces=("a", "b"),
     )
-    given = {"server_image", "verification_secret_file", "namespaces", "log_level", "resync"}
+    lease = {"lease_namespace", "lease_name"}
+    given = {"server_image", "verification_secret_file", *lease, "namespaces", "log_level", "resync"}
     assert settings.model_fields_set == given
     [volume], [mount] = pod["volumes"], container["volumeMounts"]
     assert (volume["name"], Path(mount["mountPath"], volume["secret"]["items"][0]["path"])) == (mount["name"], SECRET)
@@ -217,7 +253,7 @@ def test_the_operator_reads_the_settings_that_the_chart_writes(
 def test_probes_ask_the_port_that_the_operator_serves(pod: dict[str, Any]) -> None:
     [container] = pod["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    settings = Settings(server_image="any", verification_secret_file=SECRET)
+    settings = Settings(server_image="any", verification_secret_file=SECRET, lease_namespace="any")
     assert ports == {"health": settings.health_port, "metrics": settings.metrics_port}
     probes = [container[probe]["httpGet"] for probe in ("livenessProbe", "readinessProbe")]
-    assert probes == [{"path": "/healthz", "port": "health"}] * 2
+    assert probes == [{"path": "/healthz", "port": "health"}, {"path": "/readyz", "port": "health"}]

@@ -1,5 +1,6 @@
 """What is made of pod statuses, in the forms in which kubelets report them."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -101,6 +102,7 @@ def test_a_leaving_pod_is_neither_ready_nor_in_trouble() -> None:
     leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     read = pods.read(leaving)
     assert (read.ready, read.leaving, read.problem) == (False, True, None)
+    assert read.gone_by == datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(("phase", "over"), [("Failed", True), ("Succeeded", True), ("Running", False)])

@@ -1,10 +1,11 @@
 import asyncio
-from itertools import islice
+from itertools import islice, pairwise
 
 import pytest
 
 from onceserve_operator import workqueue
 from onceserve_operator.domain import Key
+from onceserve_operator.errors import ApiUnavailableError
 from onceserve_operator.workqueue import WorkQueue, backoff
 
 A, B = Key("default", "a"), Key("default", "b")
@@ -19,7 +20,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 class Process:
     """Passes that wait to be let through, and fail as often as they are told."""
 
-    def __init__(self, *, failures: int = 0) -> None:
+    def __init__(self, *, failures: int = 0, failure: Exception | None = None) -> None:
+        self.failure = failure or OSError("the API server is away")
         self.started: asyncio.Queue[Key] = asyncio.Queue()
         self.gate = asyncio.Semaphore(0)
         self.failures = failures
@@ -34,7 +36,7 @@ class Process:
             self.running -= 1
         if self.failures:
             self.failures -= 1
-            raise OSError("the API server is away")
+            raise self.failure
 
 
 async def settle(queue: WorkQueue) -> None:
@@ -80,6 +82,18 @@ async def test_a_failed_pass_is_tried_again_without_being_asked(caplog: pytest.L
     assert [record.message for record in caplog.records] == ["default/a: the pass failed and will be tried again"] * 2
 
 
+async def test_an_api_server_that_is_away_is_told_in_words(caplog: pytest.LogCaptureFixture) -> None:
+    process = Process(failures=1, failure=ApiUnavailableError("the API server does not answer"))
+    queue = WorkQueue(process, concurrency=1)
+    for _ in range(2):
+        process.gate.release()
+    queue.add(A)
+    await settle(queue)
+    [record] = caplog.records
+    assert record.getMessage() == "default/a: the pass will be tried again: the API server does not answer"
+    assert (record.levelname, record.exc_info) == ("WARNING", None)
+
+
 async def test_a_change_ends_the_wait_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workqueue, "_FIRST_DELAY", 3600)
     process = Process(failures=1)
@@ -104,13 +118,37 @@ async def test_one_failing_resource_takes_no_slot_while_it_waits() -> None:
     await queue.stop()
 
 
-async def test_stopping_ends_what_runs() -> None:
+async def test_passes_that_await_nothing_leave_others_their_turn() -> None:
+    done: list[Key] = []
+    seen: set[int] = set()
+
+    async def process(key: Key) -> None:
+        done.append(key)
+
+    async def look() -> None:
+        while len(done) < 100:
+            seen.add(len(done))
+            await asyncio.sleep(0)
+
+    queue = WorkQueue(process, concurrency=4)
+    for number in range(100):
+        queue.add(Key("default", str(number)))
+    async with asyncio.timeout(2):
+        await look()
+    await settle(queue)
+    assert max(later - earlier for earlier, later in pairwise(sorted(seen))) <= 4
+
+
+async def test_stopping_ends_what_runs_and_nothing_starts_any_more() -> None:
     process = Process()
     queue = WorkQueue(process, concurrency=1)
     queue.add(A)
     await process.started.get()
     await queue.stop()
     assert process.running == 0
+    queue.add(B)
+    await settle(queue)
+    assert process.started.empty()
 
 
 def test_delays_double_up_to_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:

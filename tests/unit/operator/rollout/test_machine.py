@@ -5,7 +5,7 @@ import pytest
 
 from onceserve_operator.api.rollout import Refusal
 from onceserve_operator.domain import EVERYBODY, NOBODY, Problem, Traffic
-from onceserve_operator.rollout import machine, state
+from onceserve_operator.rollout import machine, state, words
 from onceserve_operator.rollout.phases import Phase
 from onceserve_operator.rollout.recall import recalled
 from onceserve_operator.rollout.state import State
@@ -27,6 +27,16 @@ def test_a_deadline_names_what_stands_in_the_way() -> None:
     stuck = {"old": pods(4), "new": pods(1, ready=0, verified=0, trouble=Problem("ImagePull", "no such image"))}
     [refusal] = after(late, sets=stuck).refused
     assert (refusal.reason, refusal.message) == ("ImagePull", "no progress for 600 s: no such image")
+
+
+def test_a_switch_is_over_when_the_old_pods_answer_nobody_any_more() -> None:
+    switched = on_its_way(Phase.FINALIZING)
+    facts: dict[str, Any] = {"sets": {"new": pods(4)}, "traffic": Traffic("new"), "at_once": True}
+    draining = {**facts, "drained_by": NOW + timedelta(seconds=20)}
+    assert after(switched, **draining).phase is Phase.FINALIZING
+    assert words.due(switched, situation(**draining)) == 20
+    assert after(switched, **{**draining, "at_once": False}).phase is Phase.STABLE
+    assert after(switched, **facts).phase is Phase.STABLE
 
 
 def test_an_operator_that_was_away_asks_before_it_gives_up() -> None:

@@ -96,6 +96,20 @@ def test_blue_green_switches_whole_sets_and_keeps_the_old_one_for_a_while() -> N
     assert world.replicas() == {first: 0, second: 3}
 
 
+def test_blue_green_is_over_when_the_old_pods_are_gone_and_answer_nobody() -> None:
+    world, first = running(rollout=BLUE_GREEN)
+    second = changed(world)
+    obeyed(world)
+    world.pass_time(seconds=30)
+    world.settle()
+    world.dismiss(first, seconds=40)
+    step = world.settle().step
+    assert (step.phase, step.due) == (Phase.FINALIZING, 40)
+    world.pass_time(seconds=40)
+    assert world.settle().step.phase == Phase.STABLE
+    assert (world.traffic(), world.replicas()) == (Traffic(second), {first: 0, second: 3})
+
+
 def test_a_manual_promotion_waits_for_a_person() -> None:
     world, first = running(rollout=MANUAL)
     second = changed(world)
