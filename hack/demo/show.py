@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from demo import exactly_once
+from demo import exactly_once, pods, rollout
 from demo.clusters import BUILD, Target
 from demo.steps import BOLD, RESET, indent, say, step
 from demo.tools import Tools, apply, helm, kubectl
@@ -47,6 +47,11 @@ def show(target: Target) -> None:
             exactly_once.retry(tools, NAMESPACE, NAME)
     else:
         say("▸ exactly once is not shown: the demo installed no store, which takes a default StorageClass")
+    with step("blue-green: another model takes over under load"):
+        rollout.start_caller(tools, NAMESPACE, server_image(tools))
+        rollout.take_over(tools, NAMESPACE, NAME)
+    with step("a model that gets a known case wrong is refused"):
+        rollout.refuse(tools, NAMESPACE, NAME)
     say(next_commands(tools))
 
 
@@ -82,7 +87,7 @@ def install(tools: Tools, values: dict[str, str]) -> None:
 def serve(tools: Tools, build: str) -> None:
     """Apply the example and wait until it serves."""
     have_namespace(tools, build)
-    apply_files(tools, NAME, EXAMPLE / "model.onnx")
+    apply_files(tools, NAME, EXAMPLE / "model.onnx", EXAMPLE / "model-v2.onnx")
     indent(kubectl(tools, "apply", "-n", NAMESPACE, "-f", str(EXAMPLE / "modeldeployment.yaml")))
     start = time.monotonic()
     kubectl(tools, "wait", "-n", NAMESPACE, f"mdep/{NAME}", "--for=condition=Ready", "--timeout=3m")
@@ -129,29 +134,16 @@ def server_image(tools: Tools) -> str:
 
 def client_job(image: str) -> dict[str, Any]:
     """Return the Job that asks."""
-    container = {
-        "name": CLIENT,
-        "image": image,
-        "command": ["/opt/onceserve/bin/python", "/client/client.py", f"http://{NAME}.{NAMESPACE}.svc"],
-        "volumeMounts": [{"name": CLIENT, "mountPath": "/client"}],
-        "securityContext": {
-            "readOnlyRootFilesystem": True,
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-        },
-    }
-    pod = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [container],
-        "volumes": [{"name": CLIENT, "configMap": {"name": CLIENT}}],
-    }
+    command = ["/opt/onceserve/bin/python", "/client/client.py", f"http://{NAME}.{NAMESPACE}.svc"]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {"name": CLIENT, "namespace": NAMESPACE},
-        "spec": {"backoffLimit": 0, "activeDeadlineSeconds": JOB_SECONDS, "template": {"spec": pod}},
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": JOB_SECONDS,
+            "template": {"spec": pods.spec(CLIENT, image, command, files=CLIENT)},
+        },
     }
 
 

@@ -81,8 +81,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def operator_log(cluster: Cluster) -> str:
-    """Return the operator's last words."""
+    """Return the last words of the operator's pods."""
     try:
-        return cluster.kubectl("logs", "-n", SYSTEM, "deployment/onceserve-operator", "--tail=50")
+        return cluster.kubectl(
+            "logs", "-n", SYSTEM, "-l", "app.kubernetes.io/component=operator", "--prefix", "--tail=50"
+        )
     except Exception as error:
         return json.dumps(str(error))

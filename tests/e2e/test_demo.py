@@ -1,6 +1,7 @@
 """`make demo` as a newcomer runs it: on a cluster of its own, and on one that is there already."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,6 +15,8 @@ from devcluster.cluster import Cluster
 ROOT = Path(__file__).parents[2]
 NAME = "test-demo"
 SAME_BYTES = "the same bytes: 5 of 5, of them replayed from the store and not run again: 5"
+LOADS = re.compile(r"calls of clients that never retry: (\d+), failed: 0; answered by\n((?:    breast-cancer-.*\n)+)")
+REFUSED = re.compile(r'WrongAnswer: .*output "label" at \[0\]: got 0, expected 1')
 ACCURACY = "accuracy: 95.8% (137 of 143 held-out cases)"
 
 
@@ -46,6 +49,14 @@ def answering(output: str) -> list[int]:
     return [int(line.split()[-2]) for line in lines if line.rstrip().endswith(" calls")]
 
 
+def assert_rolled_out(output: str) -> None:
+    """By what the demo printed, a model has taken over and another was refused, and no call of many has failed."""
+    taken_over, refused = [(int(calls), lines.splitlines()) for calls, lines in LOADS.findall(output)]
+    assert (len(taken_over[1]), len(refused[1])) == (2, 1)
+    assert min(taken_over[0], refused[0]) > 200
+    assert REFUSED.search(output)
+
+
 @pytest.fixture
 def own() -> Iterator[Cluster]:
     cluster = Cluster(NAME)
@@ -60,11 +71,13 @@ def test_on_a_cluster_of_its_own_twice_and_down(own: Cluster) -> None:
     assert SAME_BYTES in first
     assert len(answering(first)) == 3
     assert sum(answering(first)) == 143
+    assert_rolled_out(first)
     begun = time.monotonic()
     second = demo("up", "--name", NAME)
     assert ACCURACY in second
     assert SAME_BYTES in second
-    assert time.monotonic() - begun < 60
+    assert_rolled_out(second)
+    assert time.monotonic() - begun < 120
     demo("down", "--name", NAME)
     assert not own.exists
 
@@ -76,6 +89,7 @@ def test_on_a_cluster_with_onceserve_installed_it_is_used_and_left_alone(install
     assert "OnceServe is in namespace onceserve-system already" in shown
     assert ACCURACY in shown
     assert "exactly once is not shown" in shown
+    assert_rolled_out(shown)
     demo("down", "--context", context, **existing)
     assert "onceserve-demo" not in installed.kubectl("get", "namespaces", "-o", "name")
     installed.kubectl("rollout", "status", "-n", "onceserve-system", "deployment/onceserve-operator", "--timeout=5s")

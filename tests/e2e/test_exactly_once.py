@@ -17,7 +17,8 @@ from e2e.conftest import SYSTEM
 from support import chart_store
 from support.chart_store import ChartStore
 from support.killing import kill
-from support.served import CLIENT_NODE, ROWS, Served, await_ready_pods, request_body
+from support.loading import CLIENT_NODE
+from support.served import ROWS, Served, await_ready_pods, request_body
 from support.waiting import eventually
 
 CLIENT = Path(__file__).parents[1] / "support" / "retries.py"

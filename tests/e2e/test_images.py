@@ -292,14 +292,6 @@ def test_every_module_of_ours_can_be_imported(image: Image, target: str) -> None
     assert image.run("python", "-W", "error::ImportWarning", "-c", script) == (0, "")
 
 
-def test_the_leader_s_lease_can_be_taken(operator: Image) -> None:
-    """Of the generated client only what is known to be unused is left out."""
-    modules = ("leaderelection.leaderelection", "leaderelection.resourcelock.leaselock", "dynamic", "watch")
-    script = "".join(f"import kubernetes.aio.{module}\n" for module in modules)
-    script += "from kubernetes.aio.client import CoordinationV1Api, V1Lease, V1LeaseSpec, V1ObjectMeta\n"
-    assert operator.run("python", "-c", script) == (0, "")
-
-
 @pytest.mark.parametrize("name", ["apt*", "bash", "cc", "dash", "dpkg", "gcc*", "perl*", "pip*", "sh", "su", "uv"])
 def test_there_is_no_shell_compiler_or_installer(image: Image, name: str) -> None:
     directories = ("usr/bin", "usr/sbin", "usr/local/bin", "opt/onceserve/bin", "tools")

@@ -96,7 +96,7 @@ def test_the_operator_is_not_needed_for_serving(ready: Served, installed: Cluste
             ready.kubectl("delete", "pod", victim, "--wait")
             await_ready_pods(ready, 3)
     finally:
-        installed.kubectl("scale", *operator, "--replicas=1")
+        installed.kubectl("scale", *operator, "--replicas=2")
         installed.kubectl("rollout", "status", *operator, "--timeout=60s")
     assert load.failures == []
 

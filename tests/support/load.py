@@ -3,7 +3,8 @@
     python load.py URL BODY_FILE LOOP,CONNECTIONS,CLIENTS[,RATE]...
 
 LOOP closed: each client asks again a moment after its answer. LOOP open: so many CLIENTS share RATE calls a second that
-are due whatever the answers take; latency counts from when a call was due. CONNECTIONS: new for each call, or keep-alive.
+are due whatever the answers take; latency counts from when a call was due. CONNECTIONS new: one for each call;
+keep-alive: one for each client.
 
 Each line on standard input ends a window and prints what was seen in it, as one line of JSON; the end of the input ends
 the load as well. A call belongs to the window in which it ends.
@@ -43,8 +44,10 @@ class Window:
         self.revisions: dict[str, dict[str, float]] = {}
         self.returns = 0
 
-    def note(self, kind: str, revision: str, seconds: float) -> None:
+    def note(self, kind: str, revision: str, seconds: float, *, pod: str, body: str) -> None:
         """Count an answer, and when its revision has answered."""
+        self.pods[pod] += 1
+        self.bodies[body] += 1
         self.latencies[kind][math.ceil(math.log(max(seconds, 1e-6), GROWTH))] += 1
         now = time.time()
         seen = self.revisions.setdefault(revision, {"calls": 0, "first": now})
@@ -95,24 +98,23 @@ class Load:
                 with self._lock:
                     self._window.fail(kind, f"{type(error).__name__}: {error}")
                 continue
-            self._note(kind, response.status, pod, body, time.monotonic() - begun, met)
+            seconds = time.monotonic() - begun
+            with self._lock:
+                if response.status != http.client.OK:
+                    self._window.fail(kind, f"{response.status} {body!r}")
+                    continue
+                revision = self._revision(body)
+                self._window.note(kind, revision, seconds, pod=pod, body=body.decode())
+                if revision not in met[-1:]:
+                    # It has met another one since.
+                    self._window.returns += revision in met
+                    met = [*(each for each in met if each != revision), revision]
         connection.close()
 
-    def _note(self, kind: str, status: int, pod: str, body: bytes, seconds: float, met: list[str]) -> None:
-        with self._lock:
-            if status != http.client.OK:
-                self._window.fail(kind, f"{status} {body!r}")
-                return
-            if body not in self._revisions:
-                self._revisions[body] = json.loads(body)["model_version"]
-            revision = self._revisions[body]
-            self._window.note(kind, revision, seconds)
-            self._window.pods[pod] += 1
-            self._window.bodies[body.decode()] += 1
-            if revision not in met[-1:]:
-                # It has met another one since.
-                self._window.returns += revision in met
-                met[:] = [*(each for each in met if each != revision), revision]
+    def _revision(self, body: bytes) -> str:
+        if body not in self._revisions:
+            self._revisions[body] = json.loads(body)["model_version"]
+        return self._revisions[body]
 
     def closed(self) -> Iterator[float]:
         """Return when one client asks: a moment after its last answer."""

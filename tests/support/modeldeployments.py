@@ -44,6 +44,7 @@ COMPLETE: Object = {
         "whenStoreFails": "FailOpen",
         "onConflict": "Wait",
     },
+    "autoscaling": {"minReplicas": 2, "maxReplicas": 10, "metric": "QueueTime", "target": "1s500ms"},
     "gateway": {"name": "public", "namespace": "gateways", "sectionName": "https", "hostnames": ["risk.example"]},
     "rollout": {
         "strategy": "Canary",

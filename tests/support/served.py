@@ -12,7 +12,6 @@ import yaml
 
 from devcluster.cluster import Cluster
 from support import loading
-from support.loading import CLIENT_NODE as CLIENT_NODE
 from support.loading import Load, Window
 from support.waiting import eventually
 
@@ -53,6 +52,13 @@ class Served:
     def patch(self, spec: dict[str, Any]) -> None:
         """Change fields of the spec."""
         self.kubectl("patch", "mdep", self.name, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+    def replace(self, spec: dict[str, Any]) -> int:
+        """Replace whole fields of the spec; return the generation that has them."""
+        changes = [{"op": "add", "path": f"/spec/{name}", "value": value} for name, value in spec.items()]
+        asked = self.kubectl("patch", "mdep", self.name, "--type=json", "-p", json.dumps(changes), "-o", "json")
+        generation: int = json.loads(asked)["metadata"]["generation"]
+        return generation
 
     def wait(self, condition: str, timeout: float = 60, name: str = name) -> None:
         """Have kubectl wait for a condition."""
