@@ -91,6 +91,20 @@ bench: setup ## the server beside its limits, with keys, under overload, and its
 bench-peers: setup ## the server beside other model servers (BENCH=--quick or --full)
 	@$(RUN) python -m benchmarks peers $(BENCH)
 
+.PHONY: bench-autoscaling
+bench-autoscaling: setup ## the autoscaling policy beside others, on simulated loads
+	@$(RUN) python -m benchmarks autoscaling
+
+.PHONY: bench-operator
+bench-operator: setup ## the operator with many ModelDeployments on a real API server (SIZES="100 300 1000")
+	@$(RUN) python -m devcluster build etcd kubernetes helm
+	@$(RUN) python -m benchmarks operator --sizes $(or $(SIZES),100 300 1000)
+
+.PHONY: soak-rollouts
+soak-rollouts: setup ## every kind of rollout on real nodes, each until it has met so many calls (CALLS=100000)
+	@$(RUN) python -m devcluster build
+	@ROLLOUT_CALLS=$(or $(CALLS),100000) $(RUN) pytest -s tests/e2e/test_rollouts.py
+
 .PHONY: images
 images: setup ## build the images as OCI archives and print their sizes
 	@$(RUN) python -m images build

@@ -30,6 +30,10 @@ from benchmarks import (
     table,
     wrk,
 )
+from benchmarks.autoscaling import report
+from benchmarks.autoscaling.policies import POLICIES
+from benchmarks.autoscaling.replay import replay
+from benchmarks.autoscaling.traces import TRACES
 from benchmarks.errors import BenchmarkError
 from benchmarks.payloads import Form
 from benchmarks.results import Results, load
@@ -110,6 +114,8 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("operator", help="the operator with many ModelDeployments")
     command.add_argument("--sizes", type=int, nargs="+", default=[100, 300, 1000], help="how many, growing")
     command.set_defaults(run=run_operator)
+    command = commands.add_parser("autoscaling", help="load traces replayed through autoscaling policies, simulated")
+    command.set_defaults(run=run_autoscaling)
     command = commands.add_parser("quote", help="write the kept run beside other servers into the README")
     command.set_defaults(run=run_quote)
     return top
@@ -217,6 +223,19 @@ def _chosen(options: argparse.Namespace) -> list[subjects.Peer]:
     if options.peer:
         return [peer for peer in subjects.PEERS if peer.name in options.peer]
     return [peer for peer in subjects.PEERS if peer.usual or options.full]
+
+
+def run_autoscaling(options: argparse.Namespace, scratch: Path) -> None:
+    """Replay all traces through all policies; write the results, their table and their picture."""
+    del options, scratch
+    outcomes = {
+        name: {policy: replay(trace, make()) for policy, make in POLICIES.items()} for name, trace in TRACES.items()
+    }
+    raw = {name: {policy: one.as_dict() for policy, one in found.items()} for name, found in outcomes.items()}
+    (RESULTS / "autoscaling.json").write_text(json.dumps(raw, separators=(",", ":")) + "\n")
+    (RESULTS / "autoscaling.md").write_text(report.page(outcomes))
+    (RESULTS.parents[1] / "docs" / "autoscaling.svg").write_text(report.picture(outcomes))
+    print(report.table(outcomes))
 
 
 def run_quote(options: argparse.Namespace, scratch: Path) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from onceserve_contract.termination import FailureReason
 from onceserve_operator import quantities
 from onceserve_operator.api.v1alpha1 import Condition, ConditionStatus, ModelDeploymentSpec
-from onceserve_operator.domain import NOBODY, Event, Observed, Problem, Step, Traffic, gravest
+from onceserve_operator.domain import NOBODY, Event, Observed, Problem, Scaling, Step, Traffic, gravest
 from onceserve_operator.rollout.phases import Phase
 
 READY = "Ready"
@@ -18,6 +18,8 @@ AVAILABLE = "Available"
 PROGRESSING = "Progressing"
 MODEL_LOADED = "ModelLoaded"
 STORE_READY = "IdempotencyStoreReady"
+ROUTE_ACCEPTED = "RouteAccepted"
+SCALING_ACTIVE = "ScalingActive"
 SPEC_ACCEPTED = "SpecAccepted"
 RECONCILING = "Reconciling"
 STALLED = "Stalled"
@@ -35,6 +37,7 @@ LOADED = "Loaded"
 LOADING = "Loading"
 STORE_NOT_REFUSED = "NotRefused"
 NO_PROBLEM = "NoProblem"
+GATEWAY_NOT_INSTALLED = "GatewayNotInstalled"
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 
@@ -59,13 +62,20 @@ def judge(
     step: Step,
     refusals: tuple[Problem, ...] = (),
     unknown_fields: tuple[str, ...] = (),
+    *,
+    scaling: Scaling | None = None,
 ) -> tuple[Finding, ...]:
-    """Return the findings about a spec that could be read; `refusals` are writes that the API server did not take."""
+    """Return the findings about a spec that could be read.
+
+    `refusals` are writes that the API server did not take; `scaling` is what autoscaling makes of the load.
+    """
     problem = gravest(refusals) or _target_problem(observed, spec, step)
     return (
         _accepted(unknown_fields),
         _model_loaded(observed, spec, step),
         *_store_ready(observed, spec, step),
+        *_route_accepted(observed, spec),
+        *_scaling_active(spec, scaling),
         _available(observed, spec),
         *_movement(observed, spec, step, problem),
         _ready(observed, spec, step, problem, refused=bool(refusals)),
@@ -141,6 +151,31 @@ def _store_ready(observed: Observed, spec: ModelDeploymentSpec, step: Step) -> t
     if spec.replicas == 0:
         return (Finding(STORE_READY, UNKNOWN, SCALED_TO_ZERO, "No pod is wanted"),)
     return (Finding(STORE_READY, UNKNOWN, STARTING, f"No pod of {target} has started with its store yet"),)
+
+
+def _route_accepted(observed: Observed, spec: ModelDeploymentSpec) -> tuple[Finding, ...]:
+    """Return what the Gateway makes of our route; the Service answers in any case."""
+    if spec.gateway is None:
+        return ()
+    route = observed.route
+    if route is None:
+        message = "The cluster has no Gateway API; the model is called by its Service, and a canary is split by pods"
+        return (Finding(ROUTE_ACCEPTED, FALSE, GATEWAY_NOT_INSTALLED, message),)
+    status = UNKNOWN if route.accepted is None else _status(route.accepted)
+    return (Finding(ROUTE_ACCEPTED, status, route.reason, route.message),)
+
+
+def _scaling_active(spec: ModelDeploymentSpec, scaling: Scaling | None) -> tuple[Finding, ...]:
+    """Return whether the number of pods follows the load."""
+    if spec.autoscaling is None:
+        return ()
+    if spec.replicas == 0:
+        message = "Somebody has scaled to 0: autoscaling goes on when somebody scales to 1 or more"
+        return (Finding(SCALING_ACTIVE, FALSE, SCALED_TO_ZERO, message),)
+    if scaling is None:
+        return (Finding(SCALING_ACTIVE, UNKNOWN, STARTING, "Nobody has looked at the load yet"),)
+    status = UNKNOWN if scaling.active is None else _status(scaling.active)
+    return (Finding(SCALING_ACTIVE, status, scaling.reason, scaling.message),)
 
 
 def floor(replicas: int, max_unavailable: int | str) -> int:
@@ -246,7 +281,7 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-_TOLD = (SPEC_ACCEPTED, MODEL_LOADED, STORE_READY, READY)
+_TOLD = (SPEC_ACCEPTED, MODEL_LOADED, STORE_READY, ROUTE_ACCEPTED, READY)
 _EXPECTED = {STARTING, SCALED_TO_ZERO, PODS_NOT_READY, MOUNT_AWAITED}
 # The rollout tells of its phases itself.
 _TOLD_ELSEWHERE = set(Phase)

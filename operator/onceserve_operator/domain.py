@@ -79,6 +79,8 @@ class Pod:
     uid: str = ""
     address: str = ""
     """Its IP address; empty until it has one."""
+    gone_by: datetime | None = None
+    """When it has been killed at the latest, where it is leaving."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,22 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Scaling:
+    """What autoscaling makes of the load."""
+
+    active: bool | None
+    """It can act; None: nobody has said."""
+    reason: str
+    message: str
+    of: int = 0
+    """Replicas that there were when this was decided."""
+    replicas: int = 0
+    """Replicas that there should be."""
+    cause: str = ""
+    """What asks for these, in words."""
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """Something worth telling a person who runs `kubectl describe`."""
 
@@ -159,6 +177,8 @@ class Observed:
     """As stored; not yet read into types, since an object of another release may not fit them."""
     status: Manifest
     """As last written."""
+    version: str = ""
+    """Of the resource, as last known: what is written on its ground is refused where it has changed."""
     annotations: Mapping[str, str] = field(default_factory=dict)
     revisions: tuple[Revision, ...] = ()
     """Newest first."""
@@ -169,6 +189,10 @@ class Observed:
     """Whom the Service sends requests to; None where there is no Service."""
     route: Route | None = None
     """None where the cluster does not have the Gateway API."""
+    previewed: str | None = None
+    """Revision that the preview Service reaches; None where there is none, or somebody else's."""
+    autoscaler: Scaling | None = None
+    """None where there is no HorizontalPodAutoscaler of ours."""
     deployment_problems: Mapping[str, Problem] = field(default_factory=dict)
     """By revision: why its Deployment makes no progress."""
     seen: Seen = field(default_factory=Seen)

@@ -55,17 +55,32 @@ def _rollout(path: str, message: str, good: Object, bad: Object) -> RuleCase:
 
 
 def _step(path: str, message: str, good: Object, bad: Object) -> RuleCase:
-    given = ({"strategy": "Canary", "canary": {"steps": [step]}} for step in (good, bad))
-    return _rollout(f".canary.steps[0]{path}", message, *given)
+    right, wrong = ({"strategy": "Canary", "canary": {"steps": [step]}} for step in (good, bad))
+    return _rollout(f".canary.steps[0]{path}", message, right, wrong)
 
 
 def _metric(message: str, good: Object, bad: Object) -> RuleCase:
-    given = ({"verification": {"metrics": [metric]}} for metric in (good, bad))
-    return _rollout(".verification.metrics[0]", message, *given)
+    right, wrong = ({"verification": {"metrics": [metric]}} for metric in (good, bad))
+    return _rollout(".verification.metrics[0]", message, right, wrong)
+
+
+def _autoscaling(message: str, good: Object, bad: Object) -> RuleCase:
+    right, wrong = (
+        {"autoscaling": {"maxReplicas": 3, "metric": "CPU", "target": "80%"} | fields} for fields in (good, bad)
+    )
+    return RuleCase("spec.autoscaling", message, right, wrong)
+
+
+def _target(metric: str, good: str, bad: str) -> RuleCase:
+    return _autoscaling(TARGET, {"metric": metric, "target": good}, {"metric": metric, "target": bad})
 
 
 NUMBER = "must be a number of at least 0, or a percentage such as 25%"
 BOUND = 'max must be a share such as "0.01" for ErrorRate, and a duration such as 50ms for a latency'
+TARGET = (
+    "target must be above 0: a number for Concurrency and RequestsPerSecond, a duration such as 50ms for QueueTime,"
+    " a percentage such as 80% for CPU and Memory"
+)
 STEPS = {"steps": [{"weight": 10}]}
 NAME_MESSAGE = (
     "metadata.name must be at most 50 lower-case letters, digits and dashes,"
@@ -158,6 +173,20 @@ RULE_CASES = [
         {"replicas": 2, "idempotency": REDIS},
         {"replicas": 2, "idempotency": MEMORY},
     ),
+    RuleCase(
+        "spec",
+        "autoscaling.maxReplicas above 1 needs an idempotency.store that replicas share: Redis or PostgreSQL",
+        {"autoscaling": {"maxReplicas": 1, "metric": "CPU", "target": "80%"}, "idempotency": MEMORY},
+        {"autoscaling": {"maxReplicas": 2, "metric": "CPU", "target": "80%"}, "idempotency": MEMORY},
+    ),
+    _autoscaling("minReplicas must not exceed maxReplicas", {"minReplicas": 3}, {"minReplicas": 4}),
+    _target("Concurrency", "8", "8s"),
+    _target("Concurrency", "0.5", "0"),
+    _target("RequestsPerSecond", "120.5", "80%"),
+    _target("QueueTime", "1m500ms", "50"),
+    _target("QueueTime", "50ms", "0s"),
+    _target("CPU", "80%", "0.8"),
+    _target("Memory", "150%", "1000%"),
     _idempotency("", "a store must be named, unless mode is Disabled", {"mode": "Disabled"}, {"mode": "Required"}),
     _idempotency(
         "",

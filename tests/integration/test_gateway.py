@@ -239,6 +239,31 @@ def test_a_route_of_someone_else_is_never_taken(gateways: tuple[Cluster, Api], n
     assert route["spec"]["hostnames"] == ["theirs.example"]
 
 
+def test_a_model_that_is_called_like_the_preview_of_another_gets_none_of_its_requests(
+    gateways: tuple[Cluster, Api], namespace: str
+) -> None:
+    api = gateways[1]
+    other = Deployed.create(api, namespace, {"model": SPEC["model"]}, "risk-preview")
+    eventually(lambda: other.children("services"), "its Service, of the preview's name")
+    deployed = Routed.create(api, namespace, SPEC)
+    first = deployed.await_target()
+
+    def serves() -> bool:
+        deployed.follow(first)
+        return deployed.routed_revision() == first
+
+    eventually(serves, "the first revision has all traffic")
+    deployed.change(OTHER_MODEL)
+    second = deployed.await_target(other_than=first)
+    deployed.report_ready(deployed.await_pods(second, 1))
+    eventually(lambda: deployed.status()["rollout"]["phase"] == "Shifting", "the first weight")
+    steadily(lambda: deployed.weights() == {"risk": 100, "risk-preview": 0}, "no weight for another model", 2 * RESYNC)
+    message = deployed.await_condition("Ready", "False", "NameTaken")
+    assert message == "Service risk-preview exists and belongs to something else"
+    assert api.delete(other.path).accepted
+    eventually(lambda: deployed.split() == (first, second, {"risk": 95, "risk-preview": 5}), "its own preview")
+
+
 def test_without_a_gateway_in_the_spec_there_is_no_route(serving: Routed) -> None:
     serving.change({"gateway": None})
     eventually(lambda: serving.child("httproutes", "risk") is None, "no route")

@@ -111,6 +111,8 @@ def test_nobody_s_object_gets_a_finalizer_or_an_annotation(serving: Deployed) ->
     ("plural", "change"),
     [
         ("services", {"spec": {"selector": {"onceserve.dev/revision": "nobody"}}}),
+        ("services", {"spec": {"selector": {"tier": "other"}}}),
+        ("poddisruptionbudgets", {"spec": {"selector": {"matchLabels": {"tier": "other"}}}}),
         ("deployments", {"spec": {"replicas": 7}}),
         ("deployments", {"spec": {"template": {"spec": {"priority": None, "terminationGracePeriodSeconds": 1}}}}),
         ("poddisruptionbudgets", {"spec": {"maxUnavailable": 3}}),
@@ -347,6 +349,24 @@ def test_a_service_that_is_refused_keeps_the_old_pods(serving: Deployed, cluster
         deployment = serving.child("deployments", str(first))
         assert deployment is not None
         assert (serving.routed_revision(), deployment["spec"]["replicas"]) == (first, 3)
+    serving.complete(second)
+
+
+def test_a_revision_that_cannot_be_stored_is_not_run(serving: Deployed) -> None:
+    """Pods that nothing remembers would be taken away with the next change."""
+    first = serving.routed_revision()
+    quotas = f"/api/v1/namespaces/{serving.namespace}/resourcequotas"
+    quota = {"metadata": {"name": "records"}, "spec": {"hard": {"count/controllerrevisions.apps": "1"}}}
+    assert serving.api.create(quotas, quota).accepted
+    eventually(lambda: "used" in serving.api.get(f"{quotas}/records").body["status"], "the quota in force")
+    serving.change(OTHER_MODEL)
+    second = serving.await_target(other_than=first)
+    message = serving.await_condition("Ready", "False", "WriteRefused")
+    assert message.startswith(f"ControllerRevision {second}: ")
+    assert "exceeded quota" in message
+    steadily(lambda: serving.child("deployments", second) is None, "nothing runs it", 2 * RESYNC)
+    assert serving.routed_revision() == first
+    assert serving.api.delete(f"{quotas}/records").accepted
     serving.complete(second)
 
 

@@ -10,7 +10,7 @@ import pytest
 from devcluster.cluster import Cluster
 from support.api_server import Api
 from support.operator_process import OperatorProcess, install_rights, running_operator
-from support.pods import DIGEST, WRONG
+from support.pods import DIGEST, RIGHT, WRONG
 from support.rollouts import Deployed
 from support.waiting import eventually, steadily
 
@@ -201,6 +201,35 @@ def test_superseded_while_traffic_shifts_the_old_one_is_back_before_the_next_beg
     eventually(back, "the old one has all traffic")
     serving.complete(third)
     eventually(lambda: serving.replicas() == {old: 0, new: 0, third: 3}, "the third alone")
+
+
+@pytest.mark.parametrize(("phase", "address"), [("Paused", RIGHT), ("Aborted", WRONG)])
+def test_revisions_whose_records_are_deleted_go_on_and_are_recorded_anew(
+    serving: Rollout, phase: str, address: str
+) -> None:
+    old, new = serving.begin(model=OTHER_MODEL, rollout=CANARY)
+    serving.follow(new, address)
+    serving.await_phase(phase)
+    serving.await_pods(new, 1 if phase == "Paused" else 0)
+    before = _of(serving, "pods"), _of(serving, "deployments")
+    for revision in (old, new):
+        serving.delete_child("controllerrevisions", revision)
+    eventually(lambda: _of(serving, "controllerrevisions").keys() == {old, new}, "both recorded anew")
+    steadily(lambda: (_of(serving, "pods"), _of(serving, "deployments")) == before, "nothing else changes", 1)
+    assert (serving.rollout["phase"], serving.status()["stableRevision"]) == (phase, old)
+    serving.command("promote" if phase == "Paused" else "retry")
+    if phase == "Aborted":
+        serving.await_phase("Preparing")
+        serving.follow(new)
+        serving.await_phase("Paused")
+        serving.command("promote")
+    serving.complete(new)
+
+
+def _of(deployed: Deployed, plural: str) -> dict[str, tuple[str, int | None]]:
+    """Return which objects these are, and how often what they ask for has changed."""
+    children = (each["metadata"] for each in deployed.children(plural))
+    return {each["name"]: (each["uid"], each.get("generation")) for each in children}
 
 
 @pytest.mark.parametrize("phase", ["Verifying", "Shifting", "Paused"])

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from onceserve_operator.api.markers import (
     Decimal,
@@ -89,6 +89,23 @@ class BlueGreen(ApiModel):
     """How long the old pods stay after the switch, so that going back is instant."""
 
 
+_DEEPEST = 16
+"""Dimensions that a tensor may have, and so the lists in one another."""
+
+
+def _values(data: list[Any]) -> list[Any]:
+    level = [data]
+    for _ in range(_DEEPEST):
+        if any(isinstance(one, dict) for values in level for one in values):
+            raise ValueError("holds an object, expected are numbers, strings, booleans, nulls or lists of them")
+        level = [one for values in level for one in values if isinstance(one, list)]
+        if not level:
+            return data
+    raise ValueError(
+        f"lists are nested more than {_DEEPEST} deep, expected are values flat or by the tensor's dimensions"
+    )
+
+
 class Tensor(ApiModel):
     """A tensor as the Open Inference Protocol writes it."""
 
@@ -98,7 +115,10 @@ class Tensor(ApiModel):
     """Datatype, such as FP32."""
     shape: Annotated[list[Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]], Field(max_length=16)]
     """Dimensions."""
-    data: list[Annotated[Any, Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]]
+    data: Annotated[
+        list[Annotated[Any, Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]],
+        AfterValidator(_values),
+    ]
     """Values, flat or nested; null stands for no number."""
 
 

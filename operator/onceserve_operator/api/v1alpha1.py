@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from onceserve_operator.api.autoscaling import Autoscaling
 from onceserve_operator.api.markers import (
     DATA_KEY_PATTERN,
     Duration,
@@ -388,12 +389,18 @@ class ModelDeploymentSpec(ApiModel):
                 "self.replicas <= 1 || !has(self.idempotency) || !has(self.idempotency.store) ||"
                 f" self.idempotency.store.type != '{StoreType.MEMORY}'",
                 "replicas above 1 need an idempotency.store that they share: Redis or PostgreSQL",
-            )
+            ),
+            Rule(
+                "!has(self.autoscaling) || self.autoscaling.maxReplicas <= 1 ||"
+                " !has(self.idempotency) || !has(self.idempotency.store) ||"
+                f" self.idempotency.store.type != '{StoreType.MEMORY}'",
+                "autoscaling.maxReplicas above 1 needs an idempotency.store that replicas share: Redis or PostgreSQL",
+            ),
         )
     )
 
     replicas: Annotated[int, Field(ge=0, le=1000)] = 1
-    """Number of serving pods. Written through /scale as well."""
+    """Number of serving pods. Written through /scale as well, as by autoscaling; leave it out where that is on."""
     model: Model
     """What is served."""
     server: Server = Field(default_factory=Server)
@@ -406,6 +413,8 @@ class ModelDeploymentSpec(ApiModel):
     """Who may call. Default: anybody who reaches the Service."""
     idempotency: Idempotency | None = None
     """Answering requests that carry an `Idempotency-Key` exactly once. Default: they are answered like any other."""
+    autoscaling: Autoscaling | None = None
+    """A number of replicas that follows the load. Default: it stays as it is set."""
     gateway: Gateway | None = None
     """A Gateway of the Gateway API through which the model is called too. Default: none."""
     rollout: Rollout = Field(default_factory=Rollout)

@@ -28,13 +28,14 @@ CONTROLLER_REVISION = Kind("apps", "v1", "ControllerRevision", "controllerrevisi
 SERVICE = Kind("", "v1", "Service", "services")
 SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts")
 DISRUPTION_BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
+AUTOSCALER = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 POD = Kind("", "v1", "Pod", "pods")
 EVENT = Kind("", "v1", "Event", "events")
 
 HTTP_ROUTE = Kind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes")
 
 # A route goes before the Services that it leads to.
-OWNED = (HTTP_ROUTE, DEPLOYMENT, CONTROLLER_REVISION, SERVICE, SERVICE_ACCOUNT, DISRUPTION_BUDGET)
+OWNED = (HTTP_ROUTE, DEPLOYMENT, CONTROLLER_REVISION, SERVICE, SERVICE_ACCOUNT, DISRUPTION_BUDGET, AUTOSCALER)
 """Kinds that are written, and pruned when no longer wanted."""
 OPTIONAL = frozenset({HTTP_ROUTE})
 """Kinds that a cluster may lack, or get or lose at any time; a watch of what is not there would fail."""

@@ -2,8 +2,9 @@
 
 from datetime import datetime
 
-from onceserve_operator.domain import Key, Manifest, Observed, Pod, Problem, Revision, Route, Seen, Traffic
-from onceserve_operator.kube import kinds, pods, routes
+from onceserve_contract import environment
+from onceserve_operator.domain import Key, Manifest, Observed, Pod, Problem, Revision, Route, Scaling, Seen, Traffic
+from onceserve_operator.kube import autoscalers, kinds, pods, routes
 from onceserve_operator.kube.cache import Cache
 from onceserve_operator.resources import labels, names
 
@@ -22,6 +23,7 @@ def observe(cache: Cache, key: Key, seen: Seen) -> Observed | None:
         key=key,
         uid=uid,
         generation=metadata["generation"],
+        version=metadata["resourceVersion"],
         spec=resource["spec"],
         status=resource.get("status", {}),
         revisions=_revisions(cache, key, uid),
@@ -30,6 +32,8 @@ def observe(cache: Cache, key: Key, seen: Seen) -> Observed | None:
         replicas=_replicas(cache, key, uid),
         traffic=_traffic(cache, key, uid),
         route=_route(cache, key, uid),
+        previewed=_previewed(cache, key, uid),
+        autoscaler=_autoscaler(cache, key, uid),
         seen=seen,
         deployment_problems=_deployment_problems(cache, key, uid),
     )
@@ -48,8 +52,24 @@ def _pods(cache: Cache, key: Key, since: str) -> tuple[Pod, ...]:
 
 
 def _revisions(cache: Cache, key: Key, uid: str) -> tuple[Revision, ...]:
-    stored = (each for each in cache.owned(kinds.CONTROLLER_REVISION, key) if belongs(each, uid))
-    return tuple(sorted(map(_revision, stored), key=lambda revision: revision.number, reverse=True))
+    """Return what is stored, and what Deployments alone still tell of: somebody has deleted its ControllerRevision."""
+    stored = (_revision(each) for each in cache.owned(kinds.CONTROLLER_REVISION, key) if belongs(each, uid))
+    run = (_run(each) for each in cache.owned(kinds.DEPLOYMENT, key) if belongs(each, uid))
+    known = {revision.name: revision for revision in (*run, *stored)}
+    return tuple(sorted(known.values(), key=lambda revision: revision.number, reverse=True))
+
+
+def _run(deployment: Manifest) -> Revision:
+    """Return the revision that a Deployment runs; its place in the history is lost, so that it counts as the oldest."""
+    metadata, template = deployment["metadata"], deployment["spec"]["template"]
+    variables = {each["name"]: each.get("value") for each in template["spec"]["containers"][0].get("env", [])}
+    return Revision(
+        name=metadata["name"],
+        number=0,
+        template={"metadata": {"labels": template["metadata"]["labels"]}, "spec": template["spec"]},
+        created_at=datetime.fromisoformat(metadata["creationTimestamp"]),
+        sha256=variables.get(environment.MODEL_SHA256),
+    )
 
 
 def _revision(stored: Manifest) -> Revision:
@@ -81,6 +101,20 @@ def _route(cache: Cache, key: Key, uid: str) -> Route | None:
         return None
     route = cache.get(kinds.HTTP_ROUTE, key.namespace, names.route(key))
     return routes.read(route if route and belongs(route, uid) else None, names.preview(key))
+
+
+def _previewed(cache: Cache, key: Key, uid: str) -> str | None:
+    preview = cache.get(kinds.SERVICE, key.namespace, names.preview(key))
+    if preview is None or not belongs(preview, uid):
+        return None
+    selector: dict[str, str] = preview["spec"].get("selector", {})
+    revision = selector.get(labels.REVISION, "")
+    return revision if selector == labels.of_revision(key, revision) else None
+
+
+def _autoscaler(cache: Cache, key: Key, uid: str) -> Scaling | None:
+    autoscaler = cache.get(kinds.AUTOSCALER, key.namespace, names.autoscaler(key))
+    return autoscalers.read(autoscaler) if autoscaler and belongs(autoscaler, uid) else None
 
 
 def _deployment_problems(cache: Cache, key: Key, uid: str) -> dict[str, Problem]:

@@ -30,6 +30,11 @@ def disruption_budget(key: Key) -> str:
     return key.name
 
 
+def autoscaler(key: Key) -> str:
+    """Return the name of the HorizontalPodAutoscaler."""
+    return key.name
+
+
 def revision(key: Key, digest: str) -> str:
     """Return the name of a revision: of its ControllerRevision, its Deployment, and the label of its pods."""
     return f"{key.name}-{digest}"

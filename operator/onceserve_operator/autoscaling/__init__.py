@@ -1,0 +1,1 @@
+"""A number of replicas that follows the load: what pods tell, and what is made of it."""
