@@ -48,22 +48,26 @@ class Reconciler:
         self._metrics = metrics
         self._defaults = defaults
         self._clock = clock
+        self._since: datetime | None = None
+        """When the first pass began: what came before, it knows from others' clocks alone."""
 
     async def reconcile(self, key: Key) -> float | None:
         """Make one pass; return after how many seconds time itself asks for another, if it does.
 
         Raises ApiUnavailableError: the pass is to be tried again.
         """
-        observed = observe(self._cache, key, self._inspector.seen(key))
+        now = self._clock()
+        self._since = self._since or now
+        observed = observe(self._cache, key, replace(self._inspector.seen(key), since=self._since))
         if observed is None:
             self._inspector.want(key, None)
             self._autoscaler.want(key, None)
             self._metrics.gone(key)
             return None
-        now = self._clock()
         try:
             spec, unknown_fields = plan.read(observed)
         except InvalidSpecError as error:
+            self._inspector.want(key, None)
             self._autoscaler.want(key, None)
             findings = conditions.reject(str(error))
             await self._report(observed, findings, status.of_rejection(observed, findings, now))

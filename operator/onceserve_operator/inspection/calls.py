@@ -1,5 +1,6 @@
 """Calls to pods and to a Prometheus."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -16,7 +17,8 @@ from onceserve_operator.inspection import measurement, queries
 from onceserve_operator.inspection.measurement import Sample
 
 _MEBIBYTE: Final = 1 << 20
-_ANSWER_LIMIT: Final = 16 * _MEBIBYTE
+# Data comes only of outputs that the resource has in full, and an API server takes 1.5 MiB for all of that.
+_ANSWER_LIMIT: Final = 2 * _MEBIBYTE
 _METRICS_LIMIT: Final = _MEBIBYTE
 _CHUNK: Final = 1 << 16
 _CONNECT_TIMEOUT: Final = 3.0
@@ -44,7 +46,7 @@ class Calls:
         self,
         *,
         port: int = http.PORT,
-        run_timeout: float = 10,
+        run_timeout: float = verification.RUN_TIMEOUT,
         metrics_timeout: float = 3,
         query_timeout: float = 3,
     ) -> None:
@@ -53,23 +55,26 @@ class Calls:
         self._metrics_timeout = metrics_timeout
         self._query_timeout = query_timeout
 
-    async def verify(self, address: str, scheme: str, token: str, requests: Sequence[GoldenRequest]) -> Manifest:
-        """Have a pod answer golden requests; return what it says, whatever its form."""
-        inputs = [[tensor.model_dump(mode="json") for tensor in request.inputs] for request in requests]
-        body = await _fetch(
+    async def verify(self, address: str, scheme: str, token: str, requests: Sequence[GoldenRequest]) -> bytes:
+        """Have a pod answer golden requests; return the body of its answer, whatever that is."""
+        return await _fetch(
             "POST",
             self._url(address, scheme, verification.PATH),
             # The example comes before the golden requests.
             timeout=self._run_timeout * (1 + len(requests)),
             limit=_ANSWER_LIMIT,
             headers={verification.HEADER: token},
-            json={"requests": [{"inputs": tensors} for tensors in inputs]},
+            json={"requests": [_asked(request) for request in requests]},
             ssl=_ANY_CERTIFICATE,
         )
-        return _object(body)
 
     async def sample(self, address: str, scheme: str) -> Sample:
         """Read a pod's counters."""
+        # A mebibyte of lines takes seconds.
+        return await asyncio.to_thread(_sample, await self.metrics(address, scheme))
+
+    async def metrics(self, address: str, scheme: str) -> str:
+        """Return a pod's metrics as it writes them."""
         body = await _fetch(
             "GET",
             self._url(address, scheme, http.METRICS_PATH),
@@ -78,11 +83,9 @@ class Calls:
             ssl=_ANY_CERTIFICATE,
         )
         try:
-            families = text_string_to_metric_families(body.decode())
-            return measurement.read((one.name, one.labels, one.value) for family in families for one in family.samples)
-        # The parser promises no kind of error.
-        except Exception as error:
-            raise NoAnswerError(f"its metrics cannot be read: {_brief(error)}") from error
+            return body.decode()
+        except UnicodeDecodeError:
+            raise NoAnswerError("its metrics cannot be read: they are no UTF-8") from None
 
     async def query(self, url: str, query: str) -> float:
         """Ask a Prometheus for one number."""
@@ -91,6 +94,8 @@ class Calls:
             f"{url.rstrip('/')}/api/v1/query",
             timeout=self._query_timeout,
             limit=_METRICS_LIMIT,
+            # Who sets the URL may name anything and reads these words: of what answers there they must tell nothing.
+            explained=False,
             data={"query": query},
         )
         try:
@@ -103,8 +108,32 @@ class Calls:
         return f"{scheme}://{host}:{self._port}{path}"
 
 
-async def _fetch(method: str, url: str, *, timeout: float, limit: int, **parameters: Any) -> bytes:  # noqa: ANN401, ASYNC109
-    """Return the body of an answer of 200, at most `limit` bytes.
+def _asked(request: GoldenRequest) -> Manifest:
+    return {
+        "inputs": [tensor.model_dump(mode="json") for tensor in request.inputs],
+        "data": {tensor.name: tensor.shape for tensor in request.expected},
+    }
+
+
+def _sample(exposition: str) -> Sample:
+    try:
+        families = text_string_to_metric_families(exposition)
+        return measurement.read((one.name, one.labels, one.value) for family in families for one in family.samples)
+    # The parser promises no kind of error.
+    except Exception as error:
+        raise NoAnswerError(f"its metrics cannot be read: {_brief(error)}") from error
+
+
+async def _fetch(
+    method: str,
+    url: str,
+    *,
+    timeout: float,  # noqa: ASYNC109
+    limit: int,
+    explained: bool = True,
+    **parameters: Any,  # noqa: ANN401
+) -> bytes:
+    """Return the body of an answer of 200, at most `limit` bytes; words of others are told only if `explained`.
 
     Redirects are not followed: they would carry the token to others.
     """
@@ -120,10 +149,13 @@ async def _fetch(method: str, url: str, *, timeout: float, limit: int, **paramet
         raise NoAnswerError("it cannot be called: nothing answers at its address") from None
     except TimeoutError:
         raise NoAnswerError(f"it did not answer within {timeout:g} s") from None
+    except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError):
+        # Their words have what came instead.
+        raise NoAnswerError("its answer is no HTTP") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise NoAnswerError(f"it cannot be called: {type(error).__name__}: {_brief(error)}") from error
     if response.status != HTTPStatus.OK:
-        raise NoAnswerError(f"it answered {response.status}{_explanation(body)}")
+        raise NoAnswerError(f"it answered {response.status}{_explanation(body) if explained else ''}")
     return body
 
 
@@ -141,7 +173,6 @@ def _object(body: bytes) -> Manifest:
         answer = json.loads(body)
     # The latter where it is nested too deeply.
     except (ValueError, RecursionError):
-        # Not what it was instead: the URL of a Prometheus may name anything, and who sets it reads these words.
         raise NoAnswerError("it answered no JSON") from None
     if not isinstance(answer, dict):
         raise NoAnswerError("it answered JSON that is no object")
@@ -149,7 +180,7 @@ def _object(body: bytes) -> Manifest:
 
 
 def _explanation(body: bytes) -> str:
-    """Return what an error's body says, of those that pods and Prometheus write: both call it `error`."""
+    """Return what a pod's error says."""
     try:
         words = _object(body).get("error")
     except NoAnswerError:

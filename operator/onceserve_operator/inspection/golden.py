@@ -3,40 +3,56 @@
 import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Self, TypeVar
 
-from pydantic import BaseModel, StrictBool, StrictInt, StrictStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    FailFast,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
 
 from onceserve_operator.api.rollout import GoldenRequest, Tensor
-from onceserve_operator.domain import Manifest, Problem, Verdict
+from onceserve_operator.domain import Problem, Verdict
+from onceserve_operator.inspection.calls import NoAnswerError
 
 DIGEST_MISMATCH: Final = "DigestMismatch"
 SMOKE_TEST_FAILED: Final = "SmokeTestFailed"
 WRONG_ANSWER: Final = "WrongAnswer"
 VERIFICATION_FAILED: Final = "VerificationFailed"
 
+_NO_JSON: Final = "json_invalid"
 _LONGEST: Final = 200
 """Characters that are told of anything that the pod says: conditions and Events are short."""
 
 Value = float | int | str
 """A value of a tensor; a bool as its name, so that no number equals it."""
 
+T = TypeVar("T")
+# One fault is told: of a list where all is wrong, a million would be kept.
+_List = Annotated[list[T], FailFast()]
+_Scalar = StrictBool | StrictInt | StrictFloat | StrictStr | None
+
 
 class _Output(BaseModel):
     name: StrictStr
     datatype: StrictStr
-    shape: list[StrictInt]
-    data: list[Any]
+    shape: _List[StrictInt]
+    data: _List[_Scalar] = []
 
 
 class _Result(BaseModel):
-    outputs: list[_Output] | None = None
-    finite: StrictBool | None = None
+    outputs: _List[_Output] = []
+    finite: StrictBool = False
     error: StrictStr | None = None
 
     @model_validator(mode="after")
     def _either(self) -> Self:
-        if self.error is None and (self.outputs is None or self.finite is None):
+        if self.error is None and not {"outputs", "finite"} <= self.model_fields_set:
             raise ValueError("either 'error' or 'outputs' and 'finite' must be there")
         return self
 
@@ -44,15 +60,22 @@ class _Result(BaseModel):
 class _Answer(BaseModel):
     sha256: StrictStr
     smoke: _Result
-    answers: list[_Result]
+    answers: _List[_Result]
 
 
-def judge(answer: Manifest, requests: Sequence[GoldenRequest], expected_sha256: str | None) -> Verdict:
-    """Judge what a pod answered to golden requests; an answer that cannot be read is a problem as well."""
+def judge(answer: bytes, requests: Sequence[GoldenRequest], expected_sha256: str | None) -> Verdict:
+    """Judge what a pod answered to golden requests; JSON of another form is a problem as well.
+
+    Raises NoAnswerError where it is no JSON: then it is none of a server that could be verified.
+    """
     try:
-        read = _Answer.model_validate(answer)
+        read = _Answer.model_validate_json(answer)
     except ValidationError as error:
-        return Verdict("", _unreadable(_first(error)))
+        fault = error.errors(include_url=False, include_input=False)[0]
+        if fault["type"] == _NO_JSON:
+            raise NoAnswerError("it answered no JSON") from None
+        words = ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"])))
+        return Verdict("", _unreadable(words))
     if len(read.answers) != len(requests):
         return Verdict(read.sha256, _unreadable(f"answers: {len(read.answers)} for {len(requests)} requests"))
     problem = (
@@ -65,11 +88,6 @@ def judge(answer: Manifest, requests: Sequence[GoldenRequest], expected_sha256: 
 
 def _unreadable(words: str) -> Problem:
     return Problem(VERIFICATION_FAILED, f"The pod's answer is not of the agreed form: {_brief(words)}", permanent=True)
-
-
-def _first(error: ValidationError) -> str:
-    found = error.errors(include_url=False, include_input=False)[0]
-    return ": ".join(filter(None, (".".join(map(str, found["loc"])), found["msg"])))
 
 
 def _digest_problem(sha256: str, expected: str | None) -> Problem | None:
@@ -100,7 +118,7 @@ def _difference(request: GoldenRequest, result: _Result) -> str | None:
         return f"no answer: {_brief(result.error)}"
     if not request.expected:
         return None if result.finite else "an output is not finite"
-    outputs = {output.name: output for output in result.outputs or ()}
+    outputs = {output.name: output for output in result.outputs}
     tolerance = float(request.tolerance)
     return next(filter(None, (_mismatch(expected, outputs, tolerance) for expected in request.expected)), None)
 
@@ -122,7 +140,7 @@ def _unlike(output: _Output, expected: Tensor) -> str | None:
 
 
 def _first_difference(output: _Output, expected: Tensor, tolerance: float) -> str | None:
-    wanted, got = list(_flat(expected.data)), list(_flat(output.data))
+    wanted, got = list(_flat(expected.data)), output.data
     size = math.prod(expected.shape)
     if len(wanted) != size:
         return f": {len(wanted)} values are expected, its shape {expected.shape} holds {size}"
@@ -184,16 +202,11 @@ def _integer(raw: object, datatype: str) -> int | None:
 
 
 def _flat(data: Sequence[Any]) -> Iterator[Any]:
-    # Without recursion: a pod may nest as deep as it likes.
-    levels = [iter(data)]
-    while levels:
-        for item in levels[-1]:
-            if isinstance(item, list):
-                levels.append(iter(item))
-                break
-            yield item
+    for item in data:
+        if isinstance(item, list):
+            yield from _flat(item)
         else:
-            levels.pop()
+            yield item
 
 
 def _place(index: int, shape: Sequence[int]) -> list[int]:
@@ -208,13 +221,13 @@ def _listed(shape: Sequence[int]) -> str:
     return _brief(f"[{', '.join(map(_shown, shape))}]")
 
 
-def _shown(value: object) -> str:
+def _shown(value: Value | None) -> str:
     if value is None:
         return "null"
-    # Python refuses to write the digits of an integer that is too long, and what is nested too deeply.
+    # Python refuses to write the digits of an integer that is too long.
     if isinstance(value, int) and value.bit_length() > _LONGEST:
         return "a number beyond all datatypes"
-    return _brief(repr(value)) if isinstance(value, int | float | str) else "an object"
+    return _brief(repr(value))
 
 
 def _brief(text: str) -> str:

@@ -18,6 +18,9 @@ _LOG: Final = logging.getLogger(__name__)
 _FIRST_DELAY, _LAST_DELAY = 0.5, 10.0
 """Seconds before a pod that did not answer is asked again, at first and at most."""
 
+_TURNS: Final = 4
+"""Pods of one ModelDeployment that are verified at once."""
+
 
 def _backoff() -> Iterator[float]:
     delay = _FIRST_DELAY
@@ -29,8 +32,9 @@ def _backoff() -> Iterator[float]:
 class Inspector:
     """What the pods of all ModelDeployments told. `on_news` is told whose, when a pass should look again.
 
-    At most `concurrency` pods are verified at once, and as many are measured: neither waits for the other. Metrics are
-    sampled every `sampling` seconds, a Prometheus is asked every `querying` seconds. Used within the event loop alone.
+    At most `concurrency` pods are verified at once, of one ModelDeployment four, and as many are measured: neither
+    waits for the other. Metrics are sampled every `sampling` seconds, a Prometheus is asked every `querying` seconds.
+    Used within the event loop alone.
     """
 
     def __init__(
@@ -39,7 +43,7 @@ class Inspector:
         on_news: Callable[[Key], None],
         *,
         calls: Calls | None = None,
-        concurrency: int = 8,
+        concurrency: int = 16,
         sampling: float = 5,
         querying: float = 10,
     ) -> None:
@@ -48,6 +52,7 @@ class Inspector:
             on_news=on_news,
             calls=calls or Calls(),
             verifying=asyncio.Semaphore(concurrency),
+            judging=asyncio.Lock(),
             measuring=asyncio.Semaphore(concurrency),
             sampling=sampling,
             querying=querying,
@@ -84,6 +89,8 @@ class _Means:
     on_news: Callable[[Key], None]
     calls: Calls
     verifying: asyncio.Semaphore
+    judging: asyncio.Lock
+    """Held by the one answer that is unpacked: that takes far more memory than the answer."""
     measuring: asyncio.Semaphore
     sampling: float
     querying: float
@@ -114,6 +121,8 @@ class _Inspection:
         self._means = means
         self._wanted: Wanted | None = None
         self._digest = ""
+        # Pods that are silent take all their time, and those of others must not wait for them.
+        self._turns = asyncio.Semaphore(_TURNS)
         self._verdicts: dict[str, Verdict] = {}
         self._unanswered: dict[str, str] = {}
         self._asking: dict[str, tuple[_Question, asyncio.Task[None]]] = {}
@@ -184,10 +193,11 @@ class _Inspection:
     async def _asked(self, pod: Pod, wanted: Wanted) -> Verdict:
         requests = wanted.verification.requests
         token = verification.token(self._means.secret, self._key.namespace, wanted.revision)
-        async with self._means.verifying:
+        async with self._turns, self._means.verifying:
             answer = await self._means.calls.verify(pod.address, wanted.scheme, token, requests)
-            # Comparing megabytes of numbers would hold up everything else.
-            return await asyncio.to_thread(golden.judge, answer, requests, wanted.sha256)
+            async with self._means.judging:
+                # Comparing megabytes of numbers would hold up everything else.
+                return await asyncio.to_thread(golden.judge, answer, requests, wanted.sha256)
 
     def _record_verdict(self, pod: Pod, verdict: Verdict) -> None:
         _LOG.info("%s: pod %s: %s", self._key, pod.name, verdict.problem.message if verdict.problem else "verified")

@@ -22,7 +22,7 @@ WHOLE: Final = {"binary_data_output": True}
 
 
 def requests(body: Buffer) -> list[dict[str, Any]]:
-    """Return the requests in a body, each with a list of inputs; raises InvalidRequestError, naming the field."""
+    """Return the requests in a body, each with its inputs; raises InvalidRequestError, naming the field."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -34,6 +34,8 @@ def requests(body: Buffer) -> list[dict[str, Any]]:
         raise InvalidRequestError(f"'requests' must be {MOST} at most, {len(found)} are given")
     for index, request in enumerate(found):
         _objects(request, "inputs", f"requests[{index}].inputs")
+        if not isinstance(request.get("data", {}), dict):
+            raise InvalidRequestError(f"'requests[{index}].data' must be an object of shapes by names of outputs")
     return found
 
 
@@ -53,13 +55,15 @@ def decode(request: Mapping[str, Any], signature: Signature) -> InferenceRequest
     return rest.decode(b"".join([header, *halves]), len(header), signature)
 
 
-def result(names: Sequence[str], arrays: Sequence[Array], signature: Signature) -> dict[str, Any]:
-    """Return the outputs and whether all their numbers are finite.
+def result(
+    names: Sequence[str], arrays: Sequence[Array], signature: Signature, data: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the outputs and whether all their numbers are finite; data only of those that have the shape in `data`.
 
     Raises ExecutionFailedError if one is not as the model declares it.
     """
     specs = [signature.outputs[name] for name in names]
-    outputs = [_output(spec, array) for spec, array in zip(specs, arrays, strict=True)]
+    outputs = [_output(spec, array, data) for spec, array in zip(specs, arrays, strict=True)]
     return {"outputs": outputs, "finite": all(map(_is_finite, arrays))}
 
 
@@ -86,7 +90,7 @@ def _shape(tensor: Mapping[str, Any]) -> dict[str, Any]:
     return {field: tensor[field] for field in ("name", "datatype", "shape")}
 
 
-def _output(spec: TensorSpec, array: Array) -> dict[str, Any]:
+def _output(spec: TensorSpec, array: Array, data: Mapping[str, Any]) -> dict[str, Any]:
     if array.dtype != DTYPES[spec.datatype]:
         raise ExecutionFailedError(f"output {spec.name!r} is of {array.dtype}, and the model declares {spec.datatype}")
     if not _has_shape(array, spec.shape):
@@ -94,7 +98,8 @@ def _output(spec: TensorSpec, array: Array) -> dict[str, Any]:
         raise ExecutionFailedError(
             f"output {spec.name!r} has the shape {given}, and the model declares {declared} (-1: any)"
         )
-    return {"name": spec.name, "datatype": spec.datatype, "shape": array.shape, "data": _data(array, spec)}
+    output = {"name": spec.name, "datatype": spec.datatype, "shape": array.shape}
+    return output | {"data": _data(array, spec)} if data.get(spec.name) == list(array.shape) else output
 
 
 def _has_shape(array: Array, declared: Sequence[int]) -> bool:

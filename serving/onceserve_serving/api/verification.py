@@ -77,19 +77,22 @@ class Verification:
             "name": model.name,
             "version": model.version,
             "sha256": model.sha256,
-            "smoke": await self._result(model, lambda its: InferenceRequest(None, example, tuple(its.outputs))),
-            "answers": [await self._result(model, partial(golden.decode, request)) for request in requests],
+            "smoke": await self._result(model, lambda its: InferenceRequest(None, example, tuple(its.outputs)), {}),
+            "answers": [
+                await self._result(model, partial(golden.decode, request), request.get("data", {}))
+                for request in requests
+            ],
         }
 
-    async def _result(self, model: ServedModel, decode: Decode) -> dict[str, Any]:
+    async def _result(self, model: ServedModel, decode: Decode, data: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            return await self._asked(model, decode)
+            return await self._asked(model, decode, data)
         except NotReadyError:
             raise
         except Exception as error:
             return {"error": kind_of(error)[1]}
 
-    async def _asked(self, model: ServedModel, decode: Decode) -> dict[str, Any]:
+    async def _asked(self, model: ServedModel, decode: Decode, data: Mapping[str, Any]) -> dict[str, Any]:
         signature, _, batcher = model.journey()
         request = decode(signature)
         try:
@@ -98,7 +101,7 @@ class Verification:
                 arrays = await batcher.run(request.inputs, request.outputs, time.monotonic(), math.inf)
         except TimeoutError:
             raise NotReadyError(f"model {model.name!r} did not answer within {self._patience:g} s") from None
-        return golden.result(request.outputs, arrays, signature)
+        return golden.result(request.outputs, arrays, signature, data)
 
 
 async def _read(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> Buffer:

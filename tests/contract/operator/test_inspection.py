@@ -144,6 +144,16 @@ async def test_what_is_no_number_is_matched_by_null(serve: Serve, inspect: Inspe
     assert bare.problem.message == "Request 1: an output is not finite"
 
 
+async def test_a_model_with_large_outputs_is_verified(serve: Serve, inspect: Inspect) -> None:
+    inspected = inspect(serve(models.enlarging([1, 3, 1024, 1024]), "--name", "m", **OPEN).ready())
+    inputs = [Tensor(name="x", datatype="FP32", shape=[1], data=[0.1])]
+    assert (await verdict(inspected, GoldenRequest(inputs=inputs), sha256=None)).problem is None
+    expected = [Tensor(name="y", datatype="FP32", shape=[1], data=[0.1])]
+    small = await verdict(inspected, GoldenRequest(inputs=inputs, expected=expected), sha256=None)
+    assert small.problem is not None
+    assert small.problem.message == 'Request 1: output "y" has shape [1, 3, 1024, 1024], expected [1]'
+
+
 async def test_one_that_knows_no_token_or_another_is_asked_again_and_told(serve: Serve, inspect: Inspect) -> None:
     stranger = verification.key(verification.token(SECRET, KEY.namespace, "risk-1"))
     for given, told in (({}, "it answered 404: "), ({environment.VERIFICATION_KEY: stranger}, "it answered 401: ")):
@@ -158,7 +168,7 @@ async def test_pods_with_certificates_are_called_by_address(serve: Serve, tmp_pa
     cert, key = Authority().issue().write(tmp_path / "tls")
     server = serve(MODEL, "--name", "m", "--tls-cert", str(cert), "--tls-key", str(key), **OPEN).ready()
     calls = Calls(port=server.port())
-    assert (await calls.verify(ADDRESS, "https", TOKEN, []))["sha256"] == SHA
+    assert json.loads(await calls.verify(ADDRESS, "https", TOKEN, []))["sha256"] == SHA
     assert (await calls.sample(ADDRESS, "https")).timed == 0
     with pytest.raises(NoAnswerError, match="it cannot be called: ClientConnectorCertificateError: "):
         await calls.query(f"https://{ADDRESS}:{server.port()}", "up")

@@ -2,7 +2,8 @@ import hashlib
 
 import pytest
 
-from onceserve_contract.verification import key, token
+from onceserve_contract.verification import RUN_TIMEOUT, key, token
+from onceserve_serving.settings import Settings
 
 SECRET = b"secret"
 
@@ -21,3 +22,7 @@ def test_a_key_is_the_hash_of_its_token() -> None:
     made = token(SECRET, "team-a", "r1")
     assert key(made) == hashlib.sha256(made.encode()).hexdigest()
     assert key(key(made)) != key(made)
+
+
+def test_a_run_may_take_as_long_as_servers_give_it() -> None:
+    assert Settings.model_fields["inference_deadline"].default == RUN_TIMEOUT

@@ -118,6 +118,17 @@ def reshape_to(size: int) -> bytes:
     return model([node], [value("x", FLOAT, ["N"])], [value("y", FLOAT, [size])], [shape])
 
 
+def enlarging(shape: Sequence[int]) -> bytes:
+    """Repeats the number `x` until it fills a shape."""
+    filled = helper.make_tensor("shape", INT64, [len(shape)], shape)
+    return model(
+        [helper.make_node("Expand", ["x", "shape"], ["y"])],
+        [value("x", FLOAT, [1])],
+        [value("y", FLOAT, shape)],
+        [filled],
+    )
+
+
 def lookup(rows: int = 8) -> bytes:
     """Gives row `x` of a table for each index `x`; fails on an index that is not in the table."""
     table = helper.make_tensor("t", FLOAT, [rows, 2], np.arange(rows * 2, dtype=np.float32))

@@ -25,7 +25,8 @@ def decoded(its: Signature, *tensors: dict[str, Any]) -> Array:
 
 
 def told(array: Array, its: Signature) -> Any:
-    return orjson.loads(orjson.dumps(golden.result(("y",), [array], its)))
+    """What is told of an output whose data is asked for."""
+    return orjson.loads(orjson.dumps(golden.result(("y",), [array], its, {"y": list(array.shape)})))
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,7 @@ def told(array: Array, its: Signature) -> Any:
         (b'{"requests": [{}]}', "'requests[0].inputs' must be a list of objects"),
         (b'{"requests": [{"inputs": []}, {"inputs": "x"}]}', "'requests[1].inputs' must be a list of objects"),
         (b'{"requests": [{"inputs": [[]]}]}', "'requests[0].inputs' must be a list of objects"),
+        (b'{"requests": [{"inputs": [], "data": ["y"]}]}', "'requests[0].data' must be an object of shapes by names"),
         (orjson.dumps({"requests": [{"inputs": []}] * 65}), "'requests' must be 64 at most, 65 are given"),
     ],
 )
@@ -148,7 +150,7 @@ def test_what_are_no_floats_is_finite(datatype: str, data: list[Any]) -> None:
 @pytest.mark.parametrize("shape", [(1, 3), (2,), (1, 2, 1), ()])
 def test_a_shape_other_than_declared_is_an_error(shape: tuple[int, ...]) -> None:
     with pytest.raises(ExecutionFailedError) as caught:
-        golden.result(("y",), [np.zeros(shape, np.float32)], signature())
+        golden.result(("y",), [np.zeros(shape, np.float32)], signature(), {})
     assert str(caught.value) == f"output 'y' has the shape {list(shape)}, and the model declares [-1, 2] (-1: any)"
 
 
@@ -159,4 +161,20 @@ def test_where_no_shape_is_declared_any_will_do(shape: tuple[int, ...]) -> None:
 
 def test_a_datatype_other_than_declared_is_an_error() -> None:
     with pytest.raises(ExecutionFailedError, match="output 'y' is of float64, and the model declares FP32"):
-        golden.result(("y",), [np.zeros((1, 2))], signature())
+        golden.result(("y",), [np.zeros((1, 2))], signature(), {})
+
+
+@pytest.mark.parametrize("data", [{}, {"y": [2, 1]}, {"y": []}, {"y": None}, {"z": [1, 2]}])
+def test_data_that_is_not_asked_for_in_its_shape_is_not_written(data: dict[str, Any]) -> None:
+    found = golden.result(("y",), [np.array([[1, NAN]], np.float32)], signature(), data)
+    assert found == {"outputs": [{"name": "y", "datatype": "FP32", "shape": (1, 2)}], "finite": False}
+
+
+def test_data_is_asked_for_by_output() -> None:
+    both = {name: TensorSpec(name, "FP32", (-1,)) for name in "ab"}
+    large, small = np.zeros(3_000_000, np.float32), np.ones(1, np.float32)
+    found = orjson.dumps(golden.result(("a", "b"), [large, small], Signature({}, both), {"b": [1]}))
+    assert orjson.loads(found)["outputs"] == [
+        {"name": "a", "datatype": "FP32", "shape": [3_000_000]},
+        {"name": "b", "datatype": "FP32", "shape": [1], "data": [1]},
+    ]

@@ -20,7 +20,7 @@ from unit.serving.serving import repository_of
 TOKEN = "a token"
 LONG_RUN = 10.0
 """Seconds that the warm-up is said to have taken, so that all runs go to the inference thread."""
-GOOD = [{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}]}]
+GOOD = [{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}], "data": {"y": [1, 3]}}]
 
 
 class Gated(ort.OrtEngine):
@@ -81,6 +81,20 @@ async def test_an_example_that_the_model_refuses_is_an_error_in_its_words() -> N
     assert status == 200
     assert "the model refuses these inputs" in report["smoke"]["error"]
     assert report["answers"][0]["outputs"][0]["data"] == [1, 2, 3]
+
+
+async def test_data_is_answered_where_it_is_asked_for() -> None:
+    verification = verification_of(model_of(ort.load(models.identity(), 1)))
+    silent = [{**GOOD[0], "data": data} for data in ({}, {"y": [3, 1]}, {"z": [1, 3]})]
+    without = {"inputs": GOOD[0]["inputs"]}
+    status, report = await ask(verification, *GOOD, *silent, without)
+    whole = {"name": "y", "datatype": "FP32", "shape": [1, 3]}
+    assert status == 200
+    assert [one["outputs"] for one in (report["smoke"], *report["answers"])] == [
+        [whole],
+        [{**whole, "data": [1, 2, 3]}],
+        *[[whole]] * 4,
+    ]
 
 
 async def test_an_error_that_nobody_thought_of_is_told_in_words_and_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,8 +1,10 @@
 import asyncio
 import gzip
+import json
 import socket
+import threading
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable, Mapping
 from contextlib import ExitStack
 
 import pytest
@@ -10,7 +12,7 @@ from aiohttp import web
 
 from onceserve_contract import http, verification
 from onceserve_operator.api.rollout import GoldenRequest, Tensor
-from onceserve_operator.inspection import calls
+from onceserve_operator.inspection import calls, measurement
 from onceserve_operator.inspection.calls import Calls, NoAnswerError
 from onceserve_operator.inspection.measurement import Sample
 from unit.operator.inspection import misbehaving
@@ -34,10 +36,16 @@ async def words(call: Awaitable[object]) -> str:
 
 async def test_a_pod_is_asked_as_the_contract_says(pods: Pods) -> None:
     answer = await Calls(port=pods.port).verify(POD, "http", "token", [GOLDEN, GOLDEN])
-    assert answer == misbehaving.right_answer(2)
     tensor = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [[0.5, None]]}
-    assert pods.bodies == [{"requests": [{"inputs": [tensor]}] * 2}]
+    requests = [{"inputs": [tensor], "data": {"x": [1, 2]}}] * 2
+    assert pods.bodies == [{"requests": requests}]
+    assert json.loads(answer) == misbehaving.right_answer(requests)
     assert pods.tokens == ["token"]
+
+
+async def test_data_is_not_asked_for_where_none_is_expected(pods: Pods) -> None:
+    await Calls(port=pods.port).verify(POD, "http", "token", [GoldenRequest(inputs=[TENSOR])])
+    assert pods.bodies[0]["requests"][0]["data"] == {}
 
 
 async def test_counters_and_numbers_are_read(pods: Pods) -> None:
@@ -56,7 +64,6 @@ async def test_counters_and_numbers_are_read(pods: Pods) -> None:
         (misbehaving.slow, "it did not answer within 1 s"),
         (misbehaving.drips, "it did not answer within 1 s"),
         (misbehaving.closes, "it cannot be called: ServerDisconnectedError: Server disconnected"),
-        (says('{"error": "the model is loading"}', 503), "it answered 503: the model is loading"),
         (says("<html>", 500), "it answered 500"),
         (says("", 302, Location="http://127.0.0.9/"), "it answered 302"),
         (says("", 204), "it answered 204"),
@@ -75,6 +82,28 @@ async def test_what_is_no_answer_is_told_of_every_call(
     assert not any(address == "127.0.0.9" for address, _ in pods.calls)
 
 
+async def test_the_words_of_pods_alone_are_told(pods: Pods, impatient: Calls) -> None:
+    pods.behaviours[POD] = says('{"error": "the model is loading"}', 503)
+    assert await words(impatient.verify(POD, "http", "token", [])) == "it answered 503: the model is loading"
+    assert await words(impatient.sample(POD, "http")) == "it answered 503: the model is loading"
+    assert await words(impatient.query(f"http://{POD}:{pods.port}", "up")) == "it answered 503"
+
+
+@pytest.mark.parametrize(
+    "banner",
+    [b"SSH-2.0-secret\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nsecret\r\n"],
+)
+async def test_what_is_no_http_is_not_repeated(banner: bytes) -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(banner)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(greet, POD, 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await words(Calls().query(f"http://{POD}:{port}", "up")) == "its answer is no HTTP"
+
+
 @pytest.mark.parametrize(
     ("body", "told"),
     [
@@ -89,9 +118,7 @@ async def test_what_is_no_answer_is_told_of_every_call(
 )
 async def test_garbage_is_told_of(pods: Pods, body: bytes, told: str) -> None:
     pods.behaviours[POD] = says(body)
-    one = Calls(port=pods.port)
-    assert await words(one.verify(POD, "http", "token", [])) == told
-    assert await words(one.query(f"http://{POD}:{pods.port}", "up")) == told
+    assert await words(Calls().query(f"http://{POD}:{pods.port}", "up")) == told
 
 
 async def test_a_query_without_a_result_is_told(pods: Pods) -> None:
@@ -108,11 +135,23 @@ async def test_metrics_that_cannot_be_read_are_told(pods: Pods, body: bytes) -> 
     assert (await words(Calls(port=pods.port).sample(POD, "http"))).startswith("its metrics cannot be read: ")
 
 
-async def test_what_is_too_long_is_not_read_to_its_end(pods: Pods, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "_ANSWER_LIMIT", 200_000)
+async def test_metrics_are_read_beside_the_event_loop(pods: Pods, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, threads = measurement.read, list[threading.Thread]()
+
+    def read(points: Iterable[tuple[str, Mapping[str, str], float]]) -> Sample:
+        threads.append(threading.current_thread())
+        return real(points)
+
+    monkeypatch.setattr(measurement, "read", read)
+    await Calls(port=pods.port).sample(POD, "http")
+    assert len(threads) == 1
+    assert threads[0] is not threading.current_thread()
+
+
+async def test_what_is_too_long_is_not_read_to_its_end(pods: Pods) -> None:
     pods.behaviours[POD] = misbehaving.endless
     one = Calls(port=pods.port)
-    assert await words(one.verify(POD, "http", "token", [])) == "its answer is longer than 200000 bytes"
+    assert await words(one.verify(POD, "http", "token", [])) == "its answer is longer than 2097152 bytes"
     assert await words(one.sample(POD, "http")) == "its answer is longer than 1048576 bytes"
 
 

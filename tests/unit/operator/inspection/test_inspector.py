@@ -1,17 +1,26 @@
 import asyncio
 import logging
+import threading
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
 from onceserve_contract import http, verification
 from onceserve_operator.api.rollout import GoldenRequest, MetricCheck, Prometheus, PrometheusQuery, Tensor, Verification
+from onceserve_operator.autoscaling.autoscaler import Autoscaler
 from onceserve_operator.domain import Key, Pod, Seen, Verdict
 from onceserve_operator.inspection import golden, inspector
 from onceserve_operator.inspection.calls import Calls
 from onceserve_operator.inspection.wanted import Shift, Wanted
+from onceserve_operator.kube.client import Client
+from onceserve_operator.plan import Defaults
+from onceserve_operator.reconciler import Reconciler
+from onceserve_operator.telemetry import Metrics
+from support.worlds import World
 from unit.operator.inspection import misbehaving
 from unit.operator.inspection.inspected import KEY, SECRET, Inspected
 from unit.operator.inspection.misbehaving import SHA, Pods, says
@@ -176,6 +185,66 @@ async def test_a_slow_pod_delays_no_other_and_calls_are_bounded(pods: Pods) -> N
     assert inspected.seen() == Seen()
 
 
+async def test_silent_pods_of_one_take_few_of_the_turns_of_all(pods: Pods) -> None:
+    inspected = Inspected(patient(pods), concurrency=inspector._TURNS + 1)
+    numbers = range(1, 21)
+    pods.behaviours = {f"127.0.0.{number}": misbehaving.slow for number in numbers}
+    inspected.want(KEY, wanted(*map(pod, numbers)))
+    await asyncio.sleep(0.1)
+    inspected.want(OTHER, wanted(pod(31), pod(32)))
+    await inspected.until(lambda seen: len(seen.verdicts) == 2, OTHER)
+    assert pods.now == inspector._TURNS
+    await inspected.inspector.stop()
+
+
+async def test_one_answer_is_unpacked_at_a_time(
+    pods: Pods, inspected: Inspected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, turn, crowded = golden.judge, threading.Lock(), list[bool]()
+
+    def judge(*arguments: Any) -> Verdict:
+        crowded.append(not turn.acquire(blocking=False))
+        time.sleep(0.02)
+        if not crowded[-1]:
+            turn.release()
+        return real(*arguments)
+
+    monkeypatch.setattr(golden, "judge", judge)
+    inspected.want(KEY, wanted(pod(1), pod(2)))
+    inspected.want(OTHER, wanted(pod(3), pod(4)))
+    await inspected.until(lambda seen: len(seen.verdicts) == 2)
+    await inspected.until(lambda seen: len(seen.verdicts) == 2, OTHER)
+    assert crowded == [False] * 4
+
+
+async def test_a_spec_that_cannot_be_read_ends_the_asking(pods: Pods, inspected: Inspected) -> None:
+    pods.behaviours["127.0.0.1"] = misbehaving.slow
+    manifest = {"apiVersion": "onceserve.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": "risk"}}
+    world = World({**manifest, "spec": {"replicas": 5000, "model": {"uri": "https://models.example/a.onnx"}}})
+    client, scaler = AsyncMock(Client), Autoscaler(inspected.news.append)
+    client.apply_status.return_value = None
+    reconciler = Reconciler(
+        client,
+        world.cache,
+        inspected.inspector,
+        scaler,
+        Metrics(),
+        defaults=Defaults("image", SECRET),
+        clock=lambda: world.now,
+    )
+    inspected.want(world.key, wanted(pod(1), pod(2)))
+    await inspected.until(lambda seen: seen.verdicts, world.key)
+    assert pods.now == 1
+    await reconciler.reconcile(world.key)
+    assert inspected.seen(world.key) == Seen()
+    async with asyncio.timeout(5):
+        while pods.now:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    [(_, status)] = [call.args for call in client.apply_status.await_args_list]
+    assert "spec.replicas" in str(status)
+    await scaler.stop()
+
+
 async def test_an_unexpected_error_is_logged_and_the_pod_is_asked_again(
     pods: Pods, inspected: Inspected, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -294,9 +363,7 @@ async def test_a_prometheus_is_asked_with_its_variables(pods: Pods, inspected: I
     assert set(pods.bodies) == {"f(shop,risk,risk-2,risk-1)"}
     assert not any(path == http.METRICS_PATH for _, path in pods.calls)
     pods.behaviours["127.0.0.99"] = says('{"status": "error", "error": "parse error"}', 400)
-    await inspected.until(
-        lambda seen: message(seen) == "errors is not judged: Prometheus: it answered 400: parse error"
-    )
+    await inspected.until(lambda seen: message(seen) == "errors is not judged: Prometheus: it answered 400")
     assert inspected.seen().measured is not None
     high = misbehaving.prometheus("0.75").body
     assert isinstance(high, bytes)
