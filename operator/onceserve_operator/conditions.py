@@ -203,7 +203,7 @@ def _complete(observed: Observed, spec: ModelDeploymentSpec, step: Step) -> bool
 def _serves_target(observed: Observed, step: Step) -> bool:
     if step.traffic == NOBODY and step.moving is None:
         return not step.rollout.refused
-    return observed.traffic == Traffic(step.target.name)
+    return observed.traffic == Traffic(step.target.name) == step.traffic
 
 
 def _movement(
@@ -249,11 +249,19 @@ def _ready(
         ready = observed.ready_pods(step.target.name)
         return Finding(READY, TRUE, SERVING, f"{ready} of {spec.replicas} pods of {step.target.name} answer")
     if problem:
-        still = f" ({step.stable.name} goes on serving)" if available.status is TRUE and step.stable else ""
-        return Finding(READY, FALSE, problem.reason, problem.message + still)
+        serves = _serves_meanwhile(step) if available.status is TRUE else ""
+        return Finding(READY, FALSE, problem.reason, problem.message + serves)
     if routed:
         return Finding(READY, FALSE, available.reason, available.message)
     return Finding(READY, FALSE, step.phase if step.stable else STARTING, step.message)
+
+
+def _serves_meanwhile(step: Step) -> str:
+    if step.stable is None:
+        return ""
+    if step.moving and step.stable == step.target:
+        return f" ({step.stable.name} serves until {step.moving.name} does)"
+    return f" ({step.stable.name} goes on serving)"
 
 
 def stamped(

@@ -127,6 +127,8 @@ class Seen:
     unanswered: Mapping[str, str] = field(default_factory=dict)
     """By the pod's uid: why it could not be verified yet."""
     measured: Measured | None = None
+    since: datetime | None = None
+    """When this process began to look on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -264,7 +264,7 @@ class RolloutStatus(ApiModel):
     step_started_at: Timestamp | None = None
     """When the phase or step began."""
     progressed_at: Timestamp | None = None
-    """When it last came nearer to its end: the progress deadline counts from here."""
+    """When it last came nearer to its end, or lost pods in a pause: the progress deadline counts from here."""
     ready: int | None = None
     """Pods of it that have been ready and verified at most: one more is progress."""
     held: str | None = None
@@ -274,6 +274,8 @@ class RolloutStatus(ApiModel):
     refused: Annotated[list[Refusal], ListMapKey("revision")] = Field(default_factory=list)
     """Revisions that failed or were aborted."""
     command: str | None = None
-    """Value of the annotation `onceserve.dev/command` that was last heeded."""
+    """Value of the annotation `onceserve.dev/command` that was last heeded; of a long one its digest."""
+    taken: str | None = None
+    """Steps up to the one that it is at, as they were then: where they change, it goes back to what fits."""
     message: str
     """What is awaited, in words, and until when."""

@@ -35,10 +35,18 @@ async def _write(client: Client, cache: Cache, observed: Observed, child: Manife
         live = live or await client.get(kind, metadata["namespace"], metadata["name"])
         if live and not belongs(live, observed.uid):
             return _taken(live, observed.key)
+        if live is None and kind == kinds.DEPLOYMENT and not _is_stored(cache, observed, metadata["name"]):
+            # Its ControllerRevision was refused, which is told already: pods that nothing remembers could not stay.
+            return None
         cache.put(await client.apply(child))
     except ApiRefusedError as error:
         return _refused(child, error)
     return None
+
+
+def _is_stored(cache: Cache, observed: Observed, revision: str) -> bool:
+    stored = cache.get(kinds.CONTROLLER_REVISION, observed.key.namespace, revision)
+    return stored is not None and belongs(stored, observed.uid)
 
 
 async def _delete(client: Client, cache: Cache, surplus: Manifest) -> Problem | None:

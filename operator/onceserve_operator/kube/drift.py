@@ -24,7 +24,7 @@ def is_as_wanted(wanted: Any, live: Any) -> bool:  # noqa: ANN401 - any part of 
     """Say whether every field that we own stands in the live object as we write it; further fields are others'."""
     match wanted, live:
         case dict(), dict():
-            return all(is_as_wanted(value, live.get(name)) for name, value in wanted.items())
+            return all(_field_is_as_wanted(name, value, live.get(name)) for name, value in wanted.items())
         case list(), list():
             return _list_is_as_wanted(wanted, live)
         case _, None:
@@ -32,6 +32,11 @@ def is_as_wanted(wanted: Any, live: Any) -> bool:  # noqa: ANN401 - any part of 
             return wanted in ("", [], {}, None)
         case _:
             return bool(wanted == live) or _same_quantity(wanted, live)
+
+
+def _field_is_as_wanted(name: str, wanted: Any, live: Any) -> bool:  # noqa: ANN401 - any part of a manifest
+    # A further key of a selector, whosever it is, has it find others; the API server takes selectors whole.
+    return bool(wanted == live) if name == "selector" else is_as_wanted(wanted, live)
 
 
 def _list_is_as_wanted(wanted: list[Any], live: list[Any]) -> bool:

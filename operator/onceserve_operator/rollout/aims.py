@@ -41,11 +41,10 @@ def sizes(state: State, situation: Situation) -> tuple[int, int]:
     replicas = situation.replicas
     if state.stable is None:
         return 0, replicas
-    if state.phase is Phase.FINALIZING:
-        stays = situation.whole and elapsed(state.since, situation.now) < situation.scale_down_delay
-        return (replicas if stays else 0), replicas
     if state.phase is Phase.ABORTING or state.revision is None:
         return replicas, 0
+    if state.phase is Phase.FINALIZING:
+        return _finally(state, situation)
     percent = weight(state, situation)
     if percent == 0 or situation.at_once:
         new = split.first(situation, first_weight(situation.steps))
@@ -53,13 +52,26 @@ def sizes(state: State, situation: Situation) -> tuple[int, int]:
         return replicas - max(0, new - spare), new
     if state.held and not situation.routed:
         new = min(replicas, situation.set_of(state.revision).desired)
-        return replicas - new, new
-    return split.shares(situation, percent)
+        old = replicas - new
+    else:
+        old, new = split.shares(situation, percent)
+    # What the new revision lacks, or has lost again, the old one has; the new one leaves it the room.
+    old = max(old, situation.missing(state.revision))
+    return old, min(new, situation.ceiling - old)
+
+
+def _finally(state: State, situation: Situation) -> tuple[int, int]:
+    replicas, missing = situation.replicas, situation.missing(state.revision)
+    stays = missing or elapsed(state.since, situation.now) < situation.scale_down_delay
+    # What nobody calls grows for what is missing alone.
+    kept = min(replicas, situation.set_of(state.stable).desired) if situation.whole and stays else 0
+    return max(kept, missing), replicas
 
 
 def traffic(state: State, situation: Situation) -> Traffic:
     """Return whom the Service is to send requests to."""
-    if state.stable is None:
+    emptied = situation.replicas == 0 and state.phase is Phase.STABLE
+    if state.stable is None or (emptied and state.stable != situation.wanted):
         return NOBODY
     old, new = Traffic(state.stable), Traffic(state.revision)
     if state.phase is Phase.FINALIZING:

@@ -29,7 +29,8 @@ def decide(observed: Observed, spec: ModelDeploymentSpec, target: Revision, now:
     after, answer = machine.advance(before, situation)
     # A transition may change what the strategy is measured by.
     situation = _situation(observed, spec, target, after, now)
-    percent = words.percent(after, situation)
+    routed_weight = _routed_weight(observed, after, situation)
+    percent = words.percent(after, situation) if routed_weight is None else routed_weight
     message = words.of_state(after, situation)
     events = (_answered(answer.message, answer.heeded),) if answer else ()
     if (after.phase, after.step, after.revision) != (before.phase, before.step, before.revision):
@@ -45,7 +46,7 @@ def decide(observed: Observed, spec: ModelDeploymentSpec, target: Revision, now:
         events=events,
         due=words.due(after, situation),
         measures=judgement.measuring(after, situation),
-        routed_weight=aims.routed_weight(after, situation),
+        routed_weight=routed_weight,
     )
 
 
@@ -70,6 +71,7 @@ def _situation(
         replicas=replicas,
         surge=surge,
         unavailable=unavailable,
+        available=max(1, replicas - quantities.share(replicas, spec.availability.max_unavailable)),
         steps=of_strategy(rollout),
         at_once=at_once,
         routed=routed,
@@ -79,12 +81,25 @@ def _situation(
         traffic=observed.traffic,
         measured=observed.seen.measured,
         command=observed.annotations.get(ANNOTATION),
-        routed_weight=observed.route.weight if observed.route else 0,
+        routed_weight=observed.route.weight if observed.route and observed.previewed == before.revision else 0,
+        seen_since=_past(observed.seen.since, now),
+        drained_by=_drained_by(observed, before.revision, now),
     )
+
+
+def _past(moment: datetime | None, now: datetime) -> datetime | None:
+    """Return a moment, none where a clock that was set back has put it in the future."""
+    return moment if moment and moment <= now else None
 
 
 def _has_route(observed: Observed, spec: ModelDeploymentSpec) -> bool:
     return spec.gateway is not None and observed.route is not None
+
+
+def _routed_weight(observed: Observed, after: State, situation: Situation) -> int | None:
+    """Return the percentage that a Gateway is to send; nothing before the preview Service leads to the revision."""
+    weight = aims.routed_weight(after, situation)
+    return weight if weight is None or observed.previewed == after.revision else 0
 
 
 def _room(rollout: Rollout, replicas: int) -> tuple[int, int]:
@@ -96,6 +111,11 @@ def _room(rollout: Rollout, replicas: int) -> tuple[int, int]:
     unavailable = min(replicas, quantities.whole_share(replicas, given.max_unavailable))
     # Two percentages of a few pods may both come to nothing.
     return (surge or 1, 0) if not unavailable else (surge, unavailable)
+
+
+def _drained_by(observed: Observed, moving: str | None, now: datetime) -> datetime | None:
+    ends = (pod.gone_by for pod in observed.pods if pod.revision != moving and pod.gone_by)
+    return max((end for end in ends if end > now), default=None)
 
 
 def _mixes(observed: Observed, target: Revision, before: State) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from onceserve_operator.domain import Problem, Traffic
 from onceserve_operator.rollout import aims, orders
-from onceserve_operator.rollout.judgement import enough, exposed, failure
+from onceserve_operator.rollout.judgement import awaited_since, enough, exposed, failure, short
 from onceserve_operator.rollout.orders import Answer
 from onceserve_operator.rollout.phases import ACTIVE, TIMED, Phase
 from onceserve_operator.rollout.recall import recalled
@@ -20,14 +20,13 @@ from onceserve_operator.rollout.timing import elapsed
 
 def advance(state: State, situation: Situation) -> tuple[State, Answer | None]:
     """Return the state after a pass, and what became of a command that it found."""
-    known = recalled(state, situation)
-    if known.phase is not state.phase:
-        return known, None
-    state, answer = orders.heed(known, situation)
-    if answer is None or not answer.heeded:
-        # Progress first: it may have come while no operator was there to see that it was in time.
-        state = _moved(_progressed(state, situation), situation)
-    return _progressed(state, situation), answer
+    known, answer = recalled(state, situation), None
+    if known.phase is state.phase:
+        known, answer = orders.heed(known, situation)
+        if answer is None or not answer.heeded:
+            # Progress first: it may have come while no operator was there to see that it was in time.
+            known = _moved(_progressed(known, situation), situation)
+    return _progressed(known.on(situation.steps), situation), answer
 
 
 def goal(state: State, situation: Situation) -> str | None:
@@ -48,10 +47,9 @@ def _moved(state: State, situation: Situation) -> State:
 
 
 def _emptied(state: State, situation: Situation) -> State:
-    """Nothing serves, so nothing is put at risk; what has not been verified will be when it first gets pods."""
-    stable = state.stable if goal(state, situation) == state.stable else None
+    """Nothing serves; what has not been found right will be verified when there are pods again."""
     still_refused = state.phase is Phase.ABORTED and state.refusal(situation.wanted)
-    return replace(state, stable=stable).resting(Phase.ABORTED if still_refused else Phase.STABLE)
+    return state.resting(Phase.ABORTED if still_refused else Phase.STABLE)
 
 
 def _rested(state: State, situation: Situation) -> State:
@@ -129,7 +127,9 @@ def _waited(state: State, situation: Situation) -> State:
 
 def _finalized(state: State, situation: Situation) -> State:
     others = (pods.present for revision, pods in situation.sets.items() if revision != state.revision)
-    if situation.traffic != Traffic(state.revision) or any(others):
+    # Who is connected to a pod that leaves is still answered by it.
+    draining = situation.at_once and situation.drained_by is not None
+    if situation.traffic != Traffic(state.revision) or any(others) or draining:
         return state
     return _rested(replace(state, stable=state.revision), situation)
 
@@ -160,15 +160,20 @@ def _is_back(state: State, situation: Situation) -> bool:
 def _stayed(state: State, situation: Situation) -> State:
     """Return the state in which what was found right is what serves, where the old revision cannot come back."""
     old, new = situation.set_of(state.stable), situation.set_of(state.revision)
-    late = elapsed(state.progressed, situation.now) >= situation.deadline
+    late = elapsed(awaited_since(state, situation), situation.now) >= situation.deadline
+    # Who asks for another revision is not kept waiting for one that has nothing ready.
+    superseded = not old.ready and goal(state, situation) not in {state.stable, state.revision}
     sound = exposed(state, situation) and not state.refusal(state.revision)
-    if not late or not sound or new.ready <= old.ready:
+    if not (late or superseded) or not sound or new.ready <= old.ready:
         return state
     return _at_rest(replace(state, stable=state.revision), situation)
 
 
 def _progressed(state: State, situation: Situation) -> State:
     """Return the state with the moment at which one more pod than ever in this phase was ready, or verified."""
+    if state.phase in {Phase.PAUSED, Phase.FINALIZING}:
+        lacks_since = state.progressed or situation.now
+        return replace(state, progressed=lacks_since if short(state, situation) else None)
     if state.phase not in {*TIMED, Phase.ABORTING}:
         return state
     pods = situation.set_of(state.stable if state.phase is Phase.ABORTING else state.revision)

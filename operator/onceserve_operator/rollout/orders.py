@@ -1,5 +1,6 @@
 """What a command does in each phase. Each value of the annotation is heeded once, also where it changes nothing."""
 
+import re
 from dataclasses import dataclass, replace
 
 from onceserve_operator.domain import Problem
@@ -25,9 +26,12 @@ class Answer:
 def heed(state: State, situation: Situation) -> tuple[State, Answer | None]:
     """Return the state as a new command leaves it, and what became of the command."""
     value = situation.command
-    if not value or value == state.command:
+    if not value or commands.kept(value) == state.command:
         return state, None
-    noted = replace(state, command=value)
+    noted = replace(state, command=commands.kept(value))
+    if len(value) > commands.LONGEST:
+        words = f"a command has at most {commands.LONGEST} characters, this one has {len(value)}"
+        return noted, Answer(words, heeded=False)
     command = commands.parse(value)
     if command is None:
         return noted, Answer(f"{value!r} is no command: {', '.join(Verb)} are", heeded=False)
@@ -79,6 +83,8 @@ def _retry(state: State, _: Situation, __: Command) -> State | str:
 
 
 def _rollback(state: State, situation: Situation, command: Command) -> State | str:
+    if unknown := next((word for word in command.words if _names(word, situation)), None):
+        return f"{unknown!r} is none of the revisions: {', '.join(situation.known)} are"
     named = next((word for word in command.words if word in situation.known), None)
     if state.phase in ACTIVE and state.stable is not None and named in {None, state.stable}:
         return _abort(state, situation, command)
@@ -92,6 +98,13 @@ def _rollback(state: State, situation: Situation, command: Command) -> State | s
     words = f"{situation.wanted} was rolled back to {back} by command"
     refused = state.refusing(situation.wanted, Problem(ROLLED_BACK, words))
     return replace(state, refused=tuple(each for each in refused if each.revision != back), rollback_to=back)
+
+
+def _names(word: str, situation: Situation) -> bool:
+    """Say whether a word is meant to name a revision, and names none that is known."""
+    resource, dash, digest = situation.wanted.rpartition("-")
+    alike = word.startswith(resource + dash) or re.fullmatch(rf".+-[0-9a-f]{{{len(digest)}}}", word)
+    return bool(dash and alike) and word not in situation.known
 
 
 _ORDERS = {

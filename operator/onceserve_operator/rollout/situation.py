@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from onceserve_operator.domain import Measured, Problem, Traffic
-from onceserve_operator.rollout.steps import Step
+from onceserve_operator.rollout.steps import ALL, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,8 @@ class Situation:
     """Pods that may exist beyond replicas."""
     unavailable: int
     """Pods that may be missing."""
+    available: int
+    """Ready pods with which the model counts as available."""
     steps: tuple[Step, ...]
     at_once: bool
     """All traffic is switched at once, between two sets of full size."""
@@ -72,6 +74,10 @@ class Situation:
     """Value of the annotation by which people command."""
     routed_weight: int = 0
     """Percentage that the route of a Gateway gives the revision on its way."""
+    seen_since: datetime | None = None
+    """When this process began to look on."""
+    drained_by: datetime | None = None
+    """When leaving pods of other revisions, which still answer who is connected to them, are gone at the latest."""
 
     def set_of(self, revision: str | None) -> PodSet:
         """Return the pods of a revision."""
@@ -91,6 +97,18 @@ class Situation:
     def ceiling(self) -> int:
         """Pods that may exist."""
         return self.replicas + (self.replicas if self.whole else self.surge)
+
+    def missing(self, revision: str | None) -> int:
+        """Return the ready pods that a revision lacks to be enough by itself."""
+        pods = self.set_of(revision)
+        return max(0, self.floor - min(pods.ready, pods.desired))
+
+    def share_of(self, revision: str | None) -> int:
+        """Return the percentage of requests that a revision on its way gets."""
+        if self.routed:
+            return self.routed_weight
+        served, reaches = self.reached(self.traffic), self.traffic is not None and self.traffic.reaches(revision or "")
+        return round(ALL * self.set_of(revision).ready / served) if served and reaches else 0
 
     def reached(self, traffic: Traffic | None) -> int:
         """Return the ready pods that such traffic reaches."""

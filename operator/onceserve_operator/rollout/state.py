@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from onceserve_operator.api.rollout import Refusal, RolloutStatus
 from onceserve_operator.domain import Manifest, Problem
 from onceserve_operator.rollout.phases import Phase
+from onceserve_operator.rollout.steps import Step, told
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class State:
     since: datetime | None = None
     """When the phase or step began."""
     progressed: datetime | None = None
-    """When it last came nearer to its end."""
+    """When it last came nearer to its end; where nothing more is awaited of it, since when it lacks pods."""
     ready: int = 0
     """Progress so far, in pods."""
     held: Phase | None = None
@@ -37,6 +38,8 @@ class State:
     refused: tuple[Refusal, ...] = ()
     command: str | None = None
     """The last one that was heeded."""
+    taken: str | None = None
+    """Steps up to this one, as they were when they were taken."""
 
     def refusal(self, revision: str | None) -> Refusal | None:
         """Return why a revision is not tried again."""
@@ -56,6 +59,10 @@ class State:
         step = self.step if step is None else step
         return replace(self, phase=phase, step=step, since=now, progressed=now, ready=0, held=held)
 
+    def on(self, steps: tuple[Step, ...]) -> Self:
+        """Return the state with the steps that it has taken from one revision to the other."""
+        return replace(self, taken=told(steps[: self.step + 1]) if self.stable and self.revision else None)
+
     def resting(self, phase: Phase) -> Self:
         """Return the state in which nothing is on its way."""
         return replace(
@@ -67,21 +74,22 @@ def read(status: Manifest) -> State:
     """Return what was remembered; nothing where another release left what this one cannot read."""
     stable, wanted = status.get("stableRevision"), status.get("targetRevision")
     try:
-        told = RolloutStatus.model_validate(status["rollout"])
+        written = RolloutStatus.model_validate(status["rollout"])
         return State(
-            phase=Phase(told.phase),
+            phase=Phase(written.phase),
             stable=stable,
             wanted=wanted,
-            revision=told.revision,
-            step=(told.step or 1) - 1,
-            started=_moment(told.started_at),
-            since=_moment(told.step_started_at),
-            progressed=_moment(told.progressed_at),
-            ready=told.ready or 0,
-            held=Phase(told.held) if told.held else None,
-            rollback_to=told.rollback_to,
-            refused=tuple(told.refused),
-            command=told.command,
+            revision=written.revision,
+            step=(written.step or 1) - 1,
+            started=_moment(written.started_at),
+            since=_moment(written.step_started_at),
+            progressed=_moment(written.progressed_at),
+            ready=written.ready or 0,
+            held=Phase(written.held) if written.held else None,
+            rollback_to=written.rollback_to,
+            refused=tuple(written.refused),
+            command=written.command,
+            taken=written.taken,
         )
     except (KeyError, TypeError, ValueError, ValidationError):
         return State(stable=stable, wanted=wanted)
@@ -103,6 +111,7 @@ def write(state: State, weight: int | None, message: str) -> RolloutStatus:
         rollback_to=state.rollback_to,
         refused=list(state.refused),
         command=state.command,
+        taken=state.taken,
         message=message,
     )
 

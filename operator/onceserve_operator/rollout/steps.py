@@ -1,5 +1,6 @@
 """A strategy as a row of steps: weights to reach, and waits."""
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,6 +51,28 @@ def weight_at(steps: tuple[Step, ...], index: int) -> int:
     """Return the percentage that holds at a step: the last weight given up to it, none at first."""
     given = (step.percent for step in reversed(steps[: index + 1]) if isinstance(step, Weight))
     return next(given, 0)
+
+
+def told(steps: tuple[Step, ...]) -> str:
+    """Return steps in words, by which it is seen that they were changed, and `weight_told` is known."""
+    return ", ".join(map(_told, steps))
+
+
+def _told(step: Step) -> str:
+    if isinstance(step, Weight):
+        return f"{step.percent} %"
+    return "wait" if step.seconds is None else f"{step.seconds:g} s"
+
+
+def weight_told(words: str) -> int:
+    """Return the last percentage in such words, none at first."""
+    return int([0, *re.findall(r"(\d+) %", words)][-1])
+
+
+def within(steps: tuple[Step, ...], percent: int) -> int:
+    """Return the index of the last step that gives no more than a percentage; the first one where all give more."""
+    given = (index for index, step in enumerate(steps) if isinstance(step, Weight) and step.percent <= percent)
+    return max(given, default=0)
 
 
 def first_weight(steps: tuple[Step, ...]) -> int:

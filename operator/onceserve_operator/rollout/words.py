@@ -4,12 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 from onceserve_operator.domain import Event
 from onceserve_operator.rollout import aims
-from onceserve_operator.rollout.judgement import enough, measuring
-from onceserve_operator.rollout.phases import ACTIVE, TIMED, Phase
+from onceserve_operator.rollout.judgement import awaited_since, enough, measuring, short
+from onceserve_operator.rollout.phases import ACTIVE, Phase
 from onceserve_operator.rollout.situation import Situation
 from onceserve_operator.rollout.state import State
-from onceserve_operator.rollout.steps import ALL, Wait
-from onceserve_operator.rollout.timing import elapsed
+from onceserve_operator.rollout.steps import Wait
 
 
 def percent(state: State, situation: Situation) -> int | None:
@@ -18,38 +17,39 @@ def percent(state: State, situation: Situation) -> int | None:
         return None
     if situation.routed and state.phase in ACTIVE:
         return aims.routed_weight(state, situation) or 0
-    served = situation.reached(situation.traffic)
-    if not served or situation.traffic is None or not situation.traffic.reaches(state.revision):
-        return 0
-    return round(ALL * situation.set_of(state.revision).ready / served)
+    return situation.share_of(state.revision)
 
 
 def due(state: State, situation: Situation) -> float | None:
     """Return the seconds until time itself changes something; None also where that time is past and does not help."""
-    limit = _limit(state, situation)
-    left = 0.0 if limit is None else limit - elapsed(_began(state), situation.now)
-    return left if left > 0 else None
+    drained_by = situation.drained_by if state.phase is Phase.FINALIZING else None
+    moments = (_goes_on_at(state, situation), _late_at(state, situation), drained_by)
+    left = ((moment - situation.now).total_seconds() for moment in moments if moment)
+    return min((seconds for seconds in left if seconds > 0), default=None)
 
 
-def _began(state: State) -> datetime | None:
-    return state.progressed if state.phase in {*TIMED, Phase.ABORTING} else state.since
-
-
-def _limit(state: State, situation: Situation) -> float | None:
+def _goes_on_at(state: State, situation: Situation) -> datetime | None:
+    limit = None
     if state.phase is Phase.FINALIZING:
-        return situation.scale_down_delay
-    if state.phase is Phase.PAUSED and not state.held:
+        limit = situation.scale_down_delay
+    elif state.phase is Phase.PAUSED and not state.held:
         step = situation.steps[state.step]
-        return step.seconds if isinstance(step, Wait) else None
-    timed = state.phase is Phase.ABORTING or (state.phase in TIMED and state.stable is not None)
-    return situation.deadline if timed else None
+        limit = step.seconds if isinstance(step, Wait) else None
+    return _after(state.since, limit)
 
 
-def _until(state: State, situation: Situation) -> str:
-    began, limit = _began(state), _limit(state, situation)
-    if began is None or limit is None:
-        return ""
-    return (began + timedelta(seconds=limit)).astimezone(UTC).strftime("%H:%M:%S UTC")
+def _late_at(state: State, situation: Situation) -> datetime | None:
+    return _after(awaited_since(state, situation), situation.deadline)
+
+
+def _after(began: datetime | None, seconds: float | None) -> datetime | None:
+    return None if began is None or seconds is None else began + timedelta(seconds=seconds)
+
+
+def _told(moment: datetime, situation: Situation) -> str:
+    moment = moment.astimezone(UTC)
+    today = moment.date() == situation.now.astimezone(UTC).date()
+    return moment.strftime("%H:%M:%S UTC" if today else "%Y-%m-%d %H:%M:%S UTC")
 
 
 def of_state(state: State, situation: Situation) -> str:
@@ -57,8 +57,9 @@ def of_state(state: State, situation: Situation) -> str:
     return _WORDS[state.phase](state, situation)
 
 
-def _stable(state: State, _: Situation) -> str:
-    return f"{state.stable} gets all traffic" if state.stable else "no pod is wanted"
+def _stable(state: State, situation: Situation) -> str:
+    serves = state.stable and (situation.replicas or state.stable == situation.wanted)
+    return f"{state.stable} gets all traffic" if serves else "no pod is wanted"
 
 
 def _preparing(state: State, situation: Situation) -> str:
@@ -82,17 +83,22 @@ def _coming_up(state: State, situation: Situation, number: int, what: str) -> st
 
 def _shifting(state: State, situation: Situation) -> str:
     moves = f"traffic moves from {state.stable} to {state.revision}"
-    return f"{_step(state, situation)}: {moves}{_measured(state, situation)}{_given_up(state, situation)}"
+    return f"{_step(state, situation)}{moves}{_measured(state, situation)}{_given_up(state, situation)}"
 
 
 def _given_up(state: State, situation: Situation) -> str:
-    until = _until(state, situation)
-    return f"; it is given up at {until}" if until else ""
+    at = _late_at(state, situation)
+    return f"; it is given up at {_told(at, situation)}" if at else ""
 
 
 def _finalizing(state: State, situation: Situation) -> str:
-    leave = f" at {_until(state, situation)}" if situation.whole else ""
-    return f"{state.revision} gets all traffic; the pods of {state.stable} leave{leave}"
+    serves = f"{state.revision} gets all traffic"
+    if short(state, situation):
+        ready = situation.set_of(state.revision).ready
+        stay = f"the pods of {state.stable} stay while {ready} of {situation.replicas} of it are ready"
+        return f"{serves}; {stay}{_given_up(state, situation)}"
+    at = _goes_on_at(state, situation) if situation.whole else None
+    return f"{serves}; the pods of {state.stable} leave{f' at {_told(at, situation)}' if at else ''}"
 
 
 def _aborting(state: State, situation: Situation) -> str:
@@ -105,16 +111,20 @@ def _aborted(state: State, situation: Situation) -> str:
 
 
 def _paused(state: State, situation: Situation) -> str:
+    until, given_up = _goes_on_at(state, situation), _given_up(state, situation)
     if state.held:
-        return f"paused by command while {state.held.lower()} {state.revision}, until somebody promotes"
-    until = _until(state, situation)
-    how = f"until {until}" if until else "until somebody promotes"
+        return f"paused by command while {state.held.lower()} {state.revision}, until somebody promotes{given_up}"
+    how = f"until {_told(until, situation)}" if until else "until somebody promotes"
     share = f"{state.revision} gets {percent(state, situation)} % of traffic"
-    return f"{_step(state, situation)}: paused {how}; {share}{_measured(state, situation)}"
+    return f"{_step(state, situation)}paused {how}; {share}{_measured(state, situation)}{given_up}"
 
 
 def _step(state: State, situation: Situation) -> str:
-    return f"step {state.step + 1} of {len(situation.steps)}"
+    """Return which step it is; the last one, by which all traffic is given, need not have been written by anybody."""
+    last = len(situation.steps) - 1
+    if last == 0:
+        return ""
+    return "last step: " if state.step == last else f"step {state.step + 1}: "
 
 
 def _measured(state: State, situation: Situation) -> str:

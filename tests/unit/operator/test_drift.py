@@ -29,6 +29,14 @@ from onceserve_operator.kube.drift import APPLIED, is_as_wanted, marked
         ({"a": {}, "b": []}, {}, True),
         ({"a": "x"}, {}, False),
         ({"a": 0}, {}, False),
+        ({"selector": {"a": "1"}}, {"selector": {"a": "1"}}, True),
+        ({"selector": {"a": "1"}}, {"selector": {"a": "1", "b": "2"}}, False),
+        ({"spec": {"selector": {"matchLabels": {"a": "1"}}}}, {"spec": {"selector": {"matchLabels": {}}}}, False),
+        (
+            {"selector": {"matchLabels": {"a": "1"}}},
+            {"selector": {"matchLabels": {"a": "1"}, "matchExpressions": [{"key": "b", "operator": "Exists"}]}},
+            False,
+        ),
     ],
 )
 def test_fields_of_ours_must_stand_and_others_may(wanted: Any, live: Any, same: bool) -> None:

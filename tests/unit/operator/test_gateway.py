@@ -166,6 +166,77 @@ def test_superseded_at_the_end_the_preview_stays_with_what_serves() -> None:
     assert (weights(made), preview(made), made.traffic()) == (REST, new, Traffic(new))
 
 
+def test_no_weight_is_given_before_the_preview_leads_to_the_revision() -> None:
+    made = world()
+    old, new = begun(made)
+    made.pods(new, ready=1)
+    for _ in range(5):
+        made.reconcile(refused_kinds={"Service"})
+    rollout = made.resource["status"]["rollout"]
+    assert (weights(made), preview(made), made.traffic()) == (REST, old, Traffic(old))
+    assert (rollout["phase"], rollout["step"], rollout["weight"]) == ("Shifting", 1, 0)
+    made.settle()
+    assert (weights(made), preview(made)) == ({"risk": 90, "risk-preview": 10}, new)
+
+
+def test_a_preview_that_is_lost_or_led_astray_takes_the_weight_with_it_until_it_is_back() -> None:
+    made, _, new = at_first_pause()
+    service = made.cache.get(kinds.SERVICE, "default", names.preview(made.key))
+    assert service is not None
+    metadata = {**service["metadata"], "resourceVersion": "1000000"}
+    wider = {**service["spec"], "selector": {**service["spec"]["selector"], "tier": "other"}}
+    made.cache.put({**service, "metadata": metadata, "spec": wider})
+    made.reconcile(refused_kinds={"Service"})
+    assert weights(made) == REST
+    made.lose(kinds.SERVICE, names.preview(made.key))
+    made.settle()
+    assert (weights(made), preview(made)) == ({"risk": 90, "risk-preview": 10}, new)
+
+
+def test_a_step_is_not_done_while_there_is_no_preview() -> None:
+    made = world()
+    _, new = begun(made)
+    made.pods(new, ready=1)
+    while weights(made) == REST:
+        made.reconcile()
+    made.lose(kinds.SERVICE, names.preview(made.key))
+    made.reconcile()
+    rollout = made.resource["status"]["rollout"]
+    assert (rollout["phase"], rollout["step"]) == ("Shifting", 1)
+    made.settle()
+    assert made.resource["status"]["rollout"]["phase"] == "Paused"
+
+
+def test_a_preview_of_somebody_else_is_none_whatever_it_selects() -> None:
+    made, _, new = at_first_pause()
+    service = made.cache.get(kinds.SERVICE, "default", names.preview(made.key))
+    assert service is not None
+    theirs = {**service["metadata"], "resourceVersion": "1000000", "ownerReferences": [{"uid": "another"}]}
+    assert made.observed().previewed == new
+    made.cache.put({**service, "metadata": theirs})
+    assert made.observed().previewed is None
+
+
+@pytest.mark.parametrize(("ready", "selector"), [(0, "the old ones"), (1, "all"), (2, "all")])
+def test_a_drained_node_takes_no_more_of_the_pods_that_a_gateway_reaches(ready: int, selector: str) -> None:
+    made, old, _ = at_second_step(ready)
+    budget = made.cache.get(kinds.DISRUPTION_BUDGET, "default", "risk")
+    assert budget is not None
+    of_all = {"onceserve.dev/modeldeployment": "risk"}
+    expected = of_all if selector == "all" else {**of_all, "onceserve.dev/revision": old}
+    assert budget["spec"]["selector"] == {"matchLabels": expected}
+
+
+def test_switched_to_blue_green_and_superseded_at_once_a_late_gateway_meets_no_unverified_pod() -> None:
+    made, old, _ = at_second_step(ready=2)
+    assert weights(made)["risk-preview"] == 60
+    made.change(model={"uri": "https://models.example/c.onnx"}, rollout={"strategy": "BlueGreen"})
+    made.reconcile()
+    assert (weights(made), preview(made)) == (REST, old)
+    third = made.settle().step.target.name
+    assert (weights(made), preview(made)) == (REST, third)
+
+
 def test_a_route_that_is_refused_keeps_the_canary_from_going_on() -> None:
     made = world()
     old, new = begun(made)

@@ -33,6 +33,8 @@ class Cluster:
         self.pods: list[Live] = []
         self.late = ""
         """Revision whose Deployment is not looked after for a while."""
+        self.dead = ""
+        """Revision of which no pod is ready any more."""
 
     def number(self) -> int:
         """Return a number that there has not been yet."""
@@ -71,7 +73,7 @@ class Cluster:
             waiting[self.choose(len(waiting))].ready = True
 
     def _can_be_ready(self, pod: Live) -> bool:
-        return not pod.lost and QUALITIES[pod.revision] is not Quality.UNREADY
+        return not pod.lost and pod.revision != self.dead and QUALITIES[pod.revision] is not Quality.UNREADY
 
     def flapped(self) -> None:
         """Have a pod be unready for a while."""

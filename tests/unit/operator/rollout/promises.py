@@ -8,9 +8,9 @@ from onceserve_operator.api.rollout import RollingUpdate, Strategy
 from onceserve_operator.domain import NOBODY, Observed, Revision, Traffic
 from onceserve_operator.rollout import decision, state
 from onceserve_operator.rollout.commands import ANNOTATION
-from onceserve_operator.rollout.phases import ACTIVE, TRANSITIONS, Phase
+from onceserve_operator.rollout.phases import ACTIVE, COMING_UP, TRANSITIONS, Phase
 from onceserve_operator.rollout.state import State
-from onceserve_operator.rollout.steps import Wait, of_strategy
+from onceserve_operator.rollout.steps import Wait, of_strategy, weight_at
 from unit.operator.rollout.simulation import Pass, World
 from unit.operator.rollout.wishes import QUALITIES, Quality
 
@@ -21,6 +21,7 @@ def broken(made: Pass) -> Iterator[str]:
     """Return the promises that a pass has broken."""
     before, after = state.read(made.observed.status), remembered(made)
     yield from _floor(made, after)
+    yield from _made_up(made, after)
     yield from _ceiling(made, after)
     yield from _strangers(made)
     yield from _way_back(made, before, after)
@@ -70,6 +71,21 @@ def _floor(made: Pass, after: State) -> Iterator[str]:
         for replicas in (observed.replicas, step.replicas):
             if traffic is not None and sure(observed, traffic, replicas) < least:
                 yield f"1: {sure(observed, traffic, replicas)} ready pods under traffic instead of {least}"
+
+
+def _made_up(made: Pass, after: State) -> Iterator[str]:
+    """What the new revision has lost, the old one has got back; and who does not get it back himself is given up."""
+    observed = made.observed
+    stable_is_dead = made.dead in {after.stable, ""}
+    if stable_is_dead or not after.stable:
+        return
+    ready = sure(observed, observed.traffic, observed.replicas)
+    if ready < floor(made):
+        yield f"7: {ready} ready pods under traffic instead of {floor(made)} while {made.dead} is dead"
+    weighs = after.phase is Phase.FINALIZING or weight_at(of_strategy(made.spec.rollout), after.step)
+    moves = after.revision == made.dead and after.phase in {Phase.SHIFTING, Phase.PAUSED, Phase.FINALIZING}
+    if made.overdue and moves and weighs and after.held not in COMING_UP:
+        yield f"7: {made.dead} is dead for long, and {after.phase}"
 
 
 # --- 2: no more pods than may be

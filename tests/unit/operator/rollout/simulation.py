@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -27,6 +27,8 @@ from unit.operator.rollout.wishes import QUALITIES, REPLICAS, ROLLOUTS, WISHES, 
 KEY: Final = Key("default", "risk")
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 DIGEST, OTHER_DIGEST = "0" * 64, "1" * 64
+MAKING_UP: Final = 12
+"""Passes within which the old revision makes up for what the new one has lost."""
 SPANS: Final = (1.0, 0.001, 10.0, 31.0, 61.0, 601.0, 36_000.0, -5.0, -7200.0)
 
 
@@ -40,6 +42,10 @@ class Pass:
     now: datetime
     trusted: frozenset[str]
     """Revisions of which a pod has been found right."""
+    dead: str = ""
+    """Revision of which no pod is ready any more, for so long that it should have been made up for."""
+    overdue: bool = False
+    """For so long that it should have been given up, too."""
 
 
 class World(Cluster):
@@ -57,6 +63,7 @@ class World(Cluster):
         self.stored: list[str] = []
         self.service: Traffic | None = None
         self.weight = 0
+        self.previewed: str | None = None
         self.status: dict[str, Any] = {}
         self.command: str | None = None
         self.verdicts: dict[str, Verdict] = {}
@@ -81,6 +88,8 @@ class World(Cluster):
         elif name == "progressed":
             for _ in range(1 + self.choose(4)):
                 yield self._progressed()
+        elif name == "crashing":
+            yield from self._crashing()
         else:
             getattr(self, name)()
 
@@ -110,6 +119,7 @@ class World(Cluster):
             traffic=self.service,
             seen=Seen(dict(self.verdicts), dict(self.unanswered), self.measured),
             route=Route(self.weight),
+            previewed=self.previewed,
         )
 
     def passed(
@@ -132,6 +142,7 @@ class World(Cluster):
         def tell() -> None:
             self.service = step.traffic
             self.weight = step.routed_weight or 0
+            self.previewed = step.moving.name if step.moving and step.routed_weight is not None else None
 
         def report() -> None:
             told = {"stableRevision": step.stable.name if step.stable else None, "targetRevision": step.target.name}
@@ -200,7 +211,7 @@ class World(Cluster):
         self.command = f"{verb} {named} {self.number()}"
 
     def service_deleted(self) -> None:
-        self.service = None
+        self.service = self.previewed = None
 
     def status_cleared(self) -> None:
         self.status = {}
@@ -213,6 +224,19 @@ class World(Cluster):
             self.stored.remove(gone)
             self.deployments.pop(gone, None)
             self.pods = [pod for pod in self.pods if pod.revision != gone]
+
+    def _crashing(self) -> Iterator[Pass]:
+        """Have the pods of the revision on its way crash, and nothing else happen for a while, and then for long."""
+        if self.last is None or self.last.moving is None:
+            return
+        self.dead, self.late = self.last.moving.name, ""
+        for overdue in (False, True):
+            for _ in range(MAKING_UP):
+                self.evicted()
+                yield self._progressed()
+                self.now += timedelta(minutes=11) if overdue else timedelta(seconds=1)
+            yield replace(self.passed(), dead=self.dead, overdue=overdue)
+        self.dead = ""
 
     # --- rest
 
@@ -248,7 +272,7 @@ EVENTS: Final = (
     *("changed",) * 3,
     *("scaled",) * 2,
     *("commanded",) * 2,
-    "died", "node_lost", "evicted", "restarted", "replanned",
+    "crashing", "died", "node_lost", "evicted", "restarted", "replanned",
     *("delayed",) * 2,
     "service_deleted", "status_cleared", "revision_deleted",
 )  # fmt: skip

@@ -26,6 +26,7 @@ def situation(**facts: Any) -> Situation:
         "replicas": 4,
         "surge": 1,
         "unavailable": 0,
+        "available": 3,
         "steps": (Weight(ALL),),
         "at_once": False,
         "routed": False,

@@ -95,9 +95,10 @@ def test_a_deleted_revision_is_not_gone_back_to() -> None:
     world, first = running()
     second = changed(world)
     world.lose(kinds.CONTROLLER_REVISION, first)
+    world.lose(kinds.DEPLOYMENT, first)
     world.settle()
     assert world.resource["status"].get("stableRevision") is None
-    # Its Deployment is gone with it, and takes its pods along.
+    # Its pods go with their Deployment.
     world.pods(first)
     assert obeyed(world).step.phase == Phase.STABLE
     assert world.traffic() == Traffic(second)

@@ -88,6 +88,34 @@ def test_a_command_that_means_nothing_now_is_answered_and_changes_nothing(
     assert state == State(**{name: getattr(before, name) for name in State.__slots__} | {"command": command})
 
 
+KNOWN = {"wanted": "risk-9fbdfd0e3c", "known": ("risk-9fbdfd0e3c", "risk-b9acde601d")}
+SERVING = State(stable="risk-9fbdfd0e3c", wanted="risk-9fbdfd0e3c")
+
+
+@pytest.mark.parametrize("typo", ["risk-b9acde601", "rosk-b9acde601d", "risk-B9ACDE601D"])
+def test_who_names_a_revision_that_is_not_there_goes_back_to_no_other(typo: str) -> None:
+    state, answer = orders.heed(SERVING, situation(**KNOWN, command=f"rollback {typo} 7"))
+    words = f"rollback: '{typo}' is none of the revisions: risk-9fbdfd0e3c, risk-b9acde601d are"
+    assert answer == orders.Answer(words, heeded=False)
+    assert state.rollback_to is None
+
+
+@pytest.mark.parametrize("word", ["1792982000", "2026-01-01", "again", "2026-01-01T10:00:00Z"])
+def test_a_word_that_only_makes_a_command_differ_names_nothing(word: str) -> None:
+    state, _ = orders.heed(SERVING, situation(**KNOWN, command=f"rollback {word}"))
+    assert state.rollback_to == "risk-b9acde601d"
+
+
+def test_a_command_that_is_too_long_is_not_kept() -> None:
+    command = "promote " + "x" * 300
+    state, answer = orders.heed(RESTING, situation(command=command))
+    words = "a command has at most 256 characters, this one has 308"
+    assert answer == orders.Answer(words, heeded=False)
+    assert len(state.command or "") < 80
+    assert orders.heed(state, situation(command=command)) == (state, None)
+    assert orders.heed(state, situation(command=command + "x"))[1] is not None
+
+
 def test_a_command_is_heeded_once() -> None:
     before = on_its_way(Phase.SHIFTING, command="pause 1")
     assert orders.heed(before, situation(command="pause 1")) == (before, None)

@@ -244,10 +244,13 @@ def test_scaling_reaches_a_rollout_in_mid_flight() -> None:
     assert world.replicas() == {first: 6, second: 2}
     world.change(replicas=0)
     assert obeyed(world).step.phase == Phase.STABLE
-    assert set(world.replicas().values()) == {0}
+    assert (world.traffic(), set(world.replicas().values())) == (NOBODY, {0})
+    assert world.condition("Ready")["reason"] == "ScaledToZero"
     world.change(replicas=2)
-    assert obeyed(world).step.phase == Phase.STABLE
-    assert (world.traffic(), world.replicas()[second]) == (Traffic(second), 2)
+    world.verdicts[second] = WRONG
+    # What has been found right serves first, and goes on to where the other is wrong.
+    assert obeyed(world).step.phase == Phase.ABORTED
+    assert (world.traffic(), world.replicas()) == (Traffic(first), {first: 2, second: 0})
 
 
 def test_a_first_revision_that_is_wrong_gets_no_traffic() -> None:

@@ -14,6 +14,7 @@ from unit.operator.rollout.situations import NOW, on_its_way, pods, situation
 
 STEPS = (Weight(25), Wait(90), Weight(50), Wait(), Weight(100))
 REFUSED = (Refusal(revision="new", reason="WrongAnswer", message="2 instead of 1"),)
+WHOLE = {"old": pods(4), "new": pods(4)}
 MIXED = {"sets": {"old": pods(3), "new": pods(1)}, "traffic": EVERYBODY, "steps": STEPS}
 
 
@@ -36,7 +37,13 @@ MIXED = {"sets": {"old": pods(3), "new": pods(1)}, "traffic": EVERYBODY, "steps"
     ],
 )
 def test_time_itself_changes_something(state: State, seconds: float | None) -> None:
-    assert words.due(state, situation(steps=STEPS, scale_down_delay=300.0)) == seconds
+    assert words.due(state, situation(steps=STEPS, scale_down_delay=300.0, sets=WHOLE)) == seconds
+
+
+def test_pods_that_are_missing_in_a_pause_are_waited_for_no_longer_than_others() -> None:
+    lost = {"steps": STEPS, "sets": {"old": pods(3), "new": pods(1, ready=0, verified=0)}, "traffic": EVERYBODY}
+    assert words.due(on_its_way(Phase.PAUSED, step=3), situation(**lost)) == 540
+    assert words.due(on_its_way(Phase.PAUSED, step=1), situation(**lost)) == 30
 
 
 @pytest.mark.parametrize(
@@ -71,29 +78,55 @@ def test_the_share_of_traffic_is_that_of_ready_pods(state: State, facts: dict[st
         (
             on_its_way(Phase.SHIFTING, step=2),
             situation(**MIXED, measured=Measured("LatencyP99 is 7 ms")),
-            "step 3 of 5: traffic moves from old to new; LatencyP99 is 7 ms; it is given up at 12:09:00 UTC",
+            "step 3: traffic moves from old to new; LatencyP99 is 7 ms; it is given up at 12:09:00 UTC",
         ),
         (
             on_its_way(Phase.PAUSED, step=1),
             situation(**MIXED),
-            "step 2 of 5: paused until 12:00:30 UTC; new gets 25 % of traffic",
+            "step 2: paused until 12:00:30 UTC; new gets 25 % of traffic",
         ),
         (
             on_its_way(Phase.PAUSED, step=3),
-            situation(**MIXED),
-            "step 4 of 5: paused until somebody promotes; new gets 25 % of traffic",
+            situation(**{**MIXED, "sets": {"old": pods(2), "new": pods(2)}}),
+            "step 4: paused until somebody promotes; new gets 50 % of traffic",
         ),
         (
             on_its_way(Phase.PAUSED, held=Phase.VERIFYING),
             situation(),
             "paused by command while verifying new, until somebody promotes",
         ),
-        (on_its_way(Phase.FINALIZING), situation(), "new gets all traffic; the pods of old leave"),
+        (
+            on_its_way(Phase.PAUSED, step=1),
+            situation(**{**MIXED, "steps": (Weight(25), Wait(72 * 3600), Weight(100))}),
+            "step 2: paused until 2026-01-04 11:59:00 UTC; new gets 25 % of traffic",
+        ),
+        (
+            on_its_way(Phase.SHIFTING, step=4),
+            situation(**MIXED),
+            "last step: traffic moves from old to new; it is given up at 12:09:00 UTC",
+        ),
+        (
+            on_its_way(Phase.SHIFTING),
+            situation(sets=WHOLE),
+            "traffic moves from old to new; it is given up at 12:09:00 UTC",
+        ),
+        (
+            on_its_way(Phase.PAUSED, step=2, held=Phase.SHIFTING),
+            situation(**{**MIXED, "sets": {"old": pods(3), "new": pods(1, ready=0)}}),
+            "paused by command while shifting new, until somebody promotes; it is given up at 12:09:00 UTC",
+        ),
+        (on_its_way(Phase.FINALIZING), situation(sets=WHOLE), "new gets all traffic; the pods of old leave"),
         (
             on_its_way(Phase.FINALIZING),
-            situation(at_once=True, scale_down_delay=90.0),
+            situation(sets=WHOLE, at_once=True, scale_down_delay=90.0),
             "new gets all traffic; the pods of old leave at 12:00:30 UTC",
         ),
+        (
+            on_its_way(Phase.FINALIZING),
+            situation(sets={"old": pods(4), "new": pods(4, ready=3)}, at_once=True),
+            "new gets all traffic; the pods of old stay while 3 of 4 of it are ready; it is given up at 12:09:00 UTC",
+        ),
+        (State(stable="old"), situation(replicas=0), "no pod is wanted"),
         (on_its_way(Phase.ABORTING), situation(), "new is no longer wanted; traffic goes back to old"),
         (on_its_way(Phase.ABORTING, refused=REFUSED), situation(), "new: 2 instead of 1; traffic goes back to old"),
         (
