@@ -1,4 +1,4 @@
-"""Each strategy from a change of model to its end, pass by pass: where it stands, who gets traffic, what people are told."""
+"""Each strategy from a change of model to its end, pass by pass: where it stands, who gets traffic, what is told."""
 
 from collections.abc import Callable
 from pathlib import Path
