@@ -215,7 +215,7 @@ def test_the_server_says_what_setting_is_wrong(server: Image) -> None:
 
 def test_the_operator_says_what_setting_is_missing(operator: Image) -> None:
     status, output = operator.run("onceserve-operator")
-    missing = ("SERVER_IMAGE", "VERIFICATION_SECRET_FILE")
+    missing = ("SERVER_IMAGE", "VERIFICATION_SECRET_FILE", "LEASE_NAMESPACE")
     assert (status, output.splitlines()) == (2, [f"ONCESERVE_OPERATOR_{name}: Field required" for name in missing])
 
 
@@ -237,6 +237,7 @@ def test_the_operator_starts_and_waits_for_the_api_server(operator: Image, tmp_p
         "KUBECONFIG": "/config/config",
         "ONCESERVE_OPERATOR_SERVER_IMAGE": "onceserve/server:test",
         "ONCESERVE_OPERATOR_VERIFICATION_SECRET_FILE": "/config/secret",
+        "ONCESERVE_OPERATOR_LEASE_NAMESPACE": "default",
     }
     with operator.started(mounts={"/config": tmp_path}, **environment) as running:
         eventually(lambda: "127.0.0.1:1" in running.output(), "the first attempt to reach the API server")
