@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from devcluster.cluster import Cluster
+from devcluster.errors import ClusterError
 from onceserve_serving.auth import keys
 from support.certificates import Authority
 from support.served import EXAMPLE, Served, answered, await_ready_pods, expected, request_body
@@ -258,6 +259,15 @@ class Guarded:
         found: dict[str, Any] = pod
         return found
 
+    def calls_if_reached(self, key: str) -> dict[str, Any]:
+        """Return what comes of calls, or nothing while no connection is taken."""
+        try:
+            return self.calls(key)
+        except ClusterError as error:
+            if "Connection refused" not in str(error):
+                raise
+            return {}
+
     def calls(self, key: str) -> dict[str, Any]:
         """Return what comes of calls with a key, made by another pod of the cluster."""
         row = first_row()
@@ -289,7 +299,8 @@ def test_keys_and_certificates_are_awaited_used_and_rotated(ready: Served, guard
     assert ready.status(guarded.name)["url"] == f"https://{guarded.host}"
     pod = guarded.pod()
 
-    seen = guarded.calls(key)
+    # Ready tells that the Service leads to the pod; the nodes learn of it in their own time.
+    seen = eventually(lambda: guarded.calls_if_reached(key), "the Service answers", 10)
     assert seen["serial"] == serial
     assert (seen["rest"][0], answered(seen["rest"][1])) == (200, expected(first_row()))
     assert seen["grpc"] == ["OK", expected(first_row())]

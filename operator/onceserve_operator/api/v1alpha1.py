@@ -377,7 +377,8 @@ class Availability(ApiModel):
     max_unavailable: IntOrPercentage = 1
     """Pods, or percentage of them, that a voluntary disruption may take at once."""
     spread: Spread = Spread.PREFERRED
-    """Spread over hosts and zones: Preferred, Required (a pod that cannot be spread stays pending) or None."""
+    """Spread over hosts: Preferred, Required (a pod that cannot be spread stays pending) or None. Unless None,
+    zones that have fewer pods are preferred too."""
 
 
 class ModelDeploymentSpec(ApiModel):

@@ -97,14 +97,16 @@ def _spread(key: Key, revision: str, availability: Availability) -> Manifest:
         return {}
     required = availability.spread is Spread.REQUIRED
     selector = {"matchLabels": labels.of_revision(key, revision)}
+    hosts = {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "DoNotSchedule" if required else "ScheduleAnyway",
+        "labelSelector": selector,
+    }
+    # A second constraint would do away with the first on nodes that tell no zone: those are left out of both.
+    zones = {"labelSelector": selector, "topologyKey": "topology.kubernetes.io/zone"}
+    preferred = [{"weight": 100, "podAffinityTerm": zones}]
     return {
-        "topologySpreadConstraints": [
-            {
-                "maxSkew": 1,
-                "topologyKey": topology,
-                "whenUnsatisfiable": "DoNotSchedule" if required else "ScheduleAnyway",
-                "labelSelector": selector,
-            }
-            for topology in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
-        ]
+        "topologySpreadConstraints": [hosts],
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}},
     }
