@@ -5,7 +5,7 @@ Every judgement is a (reason, message) pair; the same pair stands in the conditi
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from onceserve_contract.termination import FailureReason
 from onceserve_operator import quantities
@@ -279,14 +279,9 @@ def _stamp(finding: Finding, before: Condition | None, generation: int, now: dat
         status=finding.status,
         reason=finding.reason,
         message=finding.message,
-        last_transition_time=before.last_transition_time if before and unchanged else timestamp(now),
+        last_transition_time=before.last_transition_time if before and unchanged else quantities.timestamp(now),
         observed_generation=generation,
     )
-
-
-def timestamp(moment: datetime) -> str:
-    """Return a moment as Kubernetes writes it, to the second."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 _TOLD = (SPEC_ACCEPTED, MODEL_LOADED, STORE_READY, ROUTE_ACCEPTED, READY)

@@ -2,6 +2,7 @@
 
 import math
 import re
+from datetime import UTC, datetime
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
@@ -24,3 +25,8 @@ def whole_share(of: int, amount: int | str) -> int:
     if isinstance(amount, int):
         return amount
     return of * int(amount.rstrip("%")) // 100
+
+
+def timestamp(moment: datetime) -> str:
+    """Return a moment as Kubernetes writes it, to the second."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
 
-from onceserve_operator import conditions
+from onceserve_operator import conditions, quantities
 from onceserve_operator.api.v1alpha1 import Condition, ModelDeploymentStatus, RevisionStatus
 from onceserve_operator.conditions import Finding
 from onceserve_operator.domain import Manifest, Observed, Revision, Step
@@ -68,7 +68,7 @@ def _revision(observed: Observed, revision: Revision, now: datetime) -> Revision
         ready=observed.ready_pods(revision.name),
         sha256=revision.sha256,
         image=revision.image,
-        created_at=conditions.timestamp(revision.created_at or now),
+        created_at=quantities.timestamp(revision.created_at or now),
     )
 
 

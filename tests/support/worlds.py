@@ -10,7 +10,7 @@ import yaml
 
 from onceserve_contract import termination
 from onceserve_contract.termination import Failure
-from onceserve_operator import conditions, plan, status
+from onceserve_operator import conditions, plan, quantities, status
 from onceserve_operator.domain import Event, Key, Manifest, Measured, Observed, Plan, Problem, Seen, Traffic, Verdict
 from onceserve_operator.kube import kinds
 from onceserve_operator.kube.cache import Cache
@@ -46,7 +46,7 @@ class World:
                 "namespace": "default",
                 "uid": "uid-of-resource",
                 "generation": 1,
-                "creationTimestamp": conditions.timestamp(START),
+                "creationTimestamp": quantities.timestamp(START),
             }
         }
         self.resource = resource | {"metadata": defaults["metadata"] | resource["metadata"]}
@@ -112,7 +112,7 @@ class World:
 
     def recreate(self) -> None:
         """Have a person delete the resource and apply it again, before its pods are collected."""
-        metadata = {**self.resource["metadata"], "uid": "another", "creationTimestamp": conditions.timestamp(self.now)}
+        metadata = {**self.resource["metadata"], "uid": "another", "creationTimestamp": quantities.timestamp(self.now)}
         self.cache.drop(self.resource)
         self.resource = {**self.resource, "metadata": metadata, "status": {}}
         self._store(self.resource)
@@ -184,7 +184,7 @@ class World:
                 "namespace": self.key.namespace,
                 "name": name,
                 "uid": f"uid-{next(self._versions)}",
-                "creationTimestamp": conditions.timestamp(self.now),
+                "creationTimestamp": quantities.timestamp(self.now),
                 "labels": labels.of_revision(self.key, revision),
             },
             "spec": {"volumes": volumes},
@@ -233,7 +233,7 @@ class World:
                 continue
             metadata = child["metadata"]
             live = self.cache.get(kinds.of(child), metadata["namespace"], metadata["name"])
-            created = live["metadata"]["creationTimestamp"] if live else conditions.timestamp(self.now)
+            created = live["metadata"]["creationTimestamp"] if live else quantities.timestamp(self.now)
             uid = live["metadata"]["uid"] if live else f"uid-{next(self._versions)}"
             told = {"status": live["status"]} if live and "status" in live else {}
             self._store({**child, **told, "metadata": {**metadata, "uid": uid, "creationTimestamp": created}})

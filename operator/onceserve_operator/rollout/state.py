@@ -1,11 +1,12 @@
 """What the machine remembers from pass to pass: in the status of the resource and nowhere else."""
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Self
 
 from pydantic import ValidationError
 
+from onceserve_operator import quantities
 from onceserve_operator.api.rollout import Refusal, RolloutStatus
 from onceserve_operator.domain import Manifest, Problem
 from onceserve_operator.rollout.phases import Phase
@@ -103,9 +104,9 @@ def write(state: State, weight: int | None, message: str) -> RolloutStatus:
         revision=state.revision,
         step=state.step + 1 if moving else None,
         weight=weight,
-        started_at=timestamp(state.started),
-        step_started_at=timestamp(state.since),
-        progressed_at=timestamp(state.progressed),
+        started_at=_timestamp(state.started),
+        step_started_at=_timestamp(state.since),
+        progressed_at=_timestamp(state.progressed),
         ready=state.ready or None,
         held=state.held,
         rollback_to=state.rollback_to,
@@ -120,6 +121,5 @@ def _moment(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
-def timestamp(moment: datetime | None) -> str | None:
-    """Return a moment as Kubernetes writes it, to the second."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
+def _timestamp(moment: datetime | None) -> str | None:
+    return quantities.timestamp(moment) if moment else None
