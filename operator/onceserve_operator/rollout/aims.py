@@ -110,7 +110,7 @@ def _is_safe(aim: Traffic, state: State, situation: Situation) -> bool:
         return not any(pods.present for revision, pods in situation.sets.items() if revision not in ours)
     if aim == NOBODY:
         # What has been found wrong is better not reached at all.
-        return served == 0 or state.refusal((situation.traffic or NOBODY).revision) is not None
+        return all(state.refusal(revision) for revision in situation.serving(situation.traffic))
     return situation.set_of(aim.revision).lasting >= min(situation.floor, served)
 
 

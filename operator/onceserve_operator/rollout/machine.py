@@ -6,7 +6,7 @@ out, bounded by what is seen, so that a pass may be lost or done twice anywhere.
 
 from dataclasses import replace
 
-from onceserve_operator.domain import Problem, Traffic
+from onceserve_operator.domain import Traffic
 from onceserve_operator.rollout import aims, orders
 from onceserve_operator.rollout.judgement import awaited_since, enough, exposed, failure, short
 from onceserve_operator.rollout.orders import Answer
@@ -26,6 +26,9 @@ def advance(state: State, situation: Situation) -> tuple[State, Answer | None]:
         if answer is None or not answer.heeded:
             # Progress first: it may have come while no operator was there to see that it was in time.
             known = _moved(_progressed(known, situation), situation)
+    elif known.phase in ACTIVE and goal(known, situation) == known.revision:
+        # Changed steps are no reprieve.
+        known = _given_up(known, situation) or known
     return _progressed(known.on(situation.steps), situation), answer
 
 
@@ -67,9 +70,7 @@ def _on_its_way(state: State, situation: Situation) -> State:
     aim = goal(state, situation)
     if aim != state.revision:
         return _superseded(state, situation, aim)
-    if problem := failure(state, situation):
-        return _aborted(state, situation, problem)
-    return _WAYS[state.phase](state, situation)
+    return _given_up(state, situation) or _WAYS[state.phase](state, situation)
 
 
 def _superseded(state: State, situation: Situation, aim: str | None) -> State:
@@ -83,7 +84,10 @@ def _superseded(state: State, situation: Situation, aim: str | None) -> State:
     return state.entering(Phase.ABORTING, situation.now)
 
 
-def _aborted(state: State, situation: Situation, problem: Problem) -> State:
+def _given_up(state: State, situation: Situation) -> State | None:
+    problem = failure(state, situation)
+    if problem is None:
+        return None
     state = replace(state, refused=state.refusing(state.revision or "", problem))
     if state.stable is None:
         return state.resting(Phase.ABORTED)

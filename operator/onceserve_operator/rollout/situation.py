@@ -112,6 +112,10 @@ class Situation:
 
     def reached(self, traffic: Traffic | None) -> int:
         """Return the ready pods that such traffic reaches."""
+        return sum(self.sets[revision].ready for revision in self.serving(traffic))
+
+    def serving(self, traffic: Traffic | None) -> list[str]:
+        """Return the revisions whose ready pods such traffic reaches."""
         if traffic is None:
-            return 0
-        return sum(each.ready for revision, each in self.sets.items() if traffic.reaches(revision))
+            return []
+        return [revision for revision, pods in self.sets.items() if pods.ready and traffic.reaches(revision)]

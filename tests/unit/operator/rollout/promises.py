@@ -63,8 +63,7 @@ def sure(observed: Observed, traffic: Traffic | None, replicas: Mapping[str, int
 def _floor(made: Pass, after: State) -> Iterator[str]:
     observed, step = made.observed, made.step
     least = min(floor(made), sure(observed, observed.traffic, observed.replicas))
-    found_wrong = observed.traffic is not None and after.refusal(observed.traffic.revision) is not None
-    if step.traffic == NOBODY and found_wrong:
+    if step.traffic == NOBODY and all(map(after.refusal, _reached(observed))):
         return
     # Any write may be refused, and the pass may end after any.
     for traffic in (observed.traffic, step.traffic):
@@ -82,7 +81,9 @@ def _made_up(made: Pass, after: State) -> Iterator[str]:
     ready = sure(observed, observed.traffic, observed.replicas)
     if ready < floor(made):
         yield f"7: {ready} ready pods under traffic instead of {floor(made)} while {made.dead} is dead"
-    weighs = after.phase is Phase.FINALIZING or weight_at(of_strategy(made.spec.rollout), after.step)
+    # A share may be too small for a pod.
+    pods = made.step.replicas.get(made.dead)
+    weighs = pods and (after.phase is Phase.FINALIZING or weight_at(of_strategy(made.spec.rollout), after.step))
     moves = after.revision == made.dead and after.phase in {Phase.SHIFTING, Phase.PAUSED, Phase.FINALIZING}
     if made.overdue and moves and weighs and after.held not in COMING_UP:
         yield f"7: {made.dead} is dead for long, and {after.phase}"

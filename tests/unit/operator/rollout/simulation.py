@@ -27,8 +27,8 @@ from unit.operator.rollout.wishes import QUALITIES, REPLICAS, ROLLOUTS, WISHES, 
 KEY: Final = Key("default", "risk")
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 DIGEST, OTHER_DIGEST = "0" * 64, "1" * 64
-MAKING_UP: Final = 12
-"""Passes within which the old revision makes up for what the new one has lost."""
+MAKING_UP: Final = 2 * max(REPLICAS) + 2
+"""Passes within which the old revision makes up for what the new one has lost: one makes room, one takes it."""
 SPANS: Final = (1.0, 0.001, 10.0, 31.0, 61.0, 601.0, 36_000.0, -5.0, -7200.0)
 
 

@@ -4,12 +4,12 @@ from typing import Any
 import pytest
 
 from onceserve_operator.api.rollout import Refusal
-from onceserve_operator.domain import EVERYBODY, NOBODY, Problem, Traffic
-from onceserve_operator.rollout import machine, state, words
+from onceserve_operator.domain import EVERYBODY, NOBODY, Measured, Problem, Traffic
+from onceserve_operator.rollout import aims, machine, state, words
 from onceserve_operator.rollout.phases import Phase
 from onceserve_operator.rollout.recall import recalled
 from onceserve_operator.rollout.state import State
-from onceserve_operator.rollout.steps import Wait, Weight
+from onceserve_operator.rollout.steps import ALL, Wait, Weight
 from unit.operator.rollout.situations import NOW, on_its_way, pods, situation
 
 REFUSED = (Refusal(revision="new", reason="WrongAnswer", message="wrong"),)
@@ -234,3 +234,20 @@ def test_a_pause_at_the_first_step_is_reached_from_shifting() -> None:
     sets = {"old": pods(4), "new": pods(1)}
     paused = after(on_its_way(Phase.SHIFTING), steps=(Wait(), Weight(100)), sets=sets)
     assert (paused.phase, paused.step) == (Phase.PAUSED, 0)
+
+
+def test_changed_steps_are_no_reprieve() -> None:
+    paused = on_its_way(Phase.PAUSED, step=1, taken="20 %, wait")
+    slow = Measured("slow", Problem("LatencyP99", "slow"))
+    shared: dict[str, Any] = {"sets": {"old": pods(4), "new": pods(1)}, "traffic": EVERYBODY, "measured": slow}
+    given_up = after(paused, **shared, steps=(Weight(ALL),))
+    assert (given_up.phase, given_up.refused[0].reason) == (Phase.ABORTING, "LatencyP99")
+    superseded = after(paused, **shared, steps=(Weight(ALL),), wanted="older")
+    assert superseded.refused == ()
+
+
+def test_what_was_found_wrong_is_reached_by_nobody_once_it_is_alone() -> None:
+    alone = situation(sets={"new": pods(1)}, traffic=EVERYBODY, known=("new",))
+    assert aims.safe_traffic(State(Phase.ABORTED, wanted="new", refused=REFUSED), alone) == NOBODY
+    both = situation(sets={"new": pods(1), "older": pods(1)}, traffic=EVERYBODY)
+    assert aims.safe_traffic(State(Phase.ABORTED, wanted="new", refused=REFUSED), both) == EVERYBODY
