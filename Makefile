@@ -103,7 +103,7 @@ bench-operator: setup ## the operator with many ModelDeployments on a real API s
 .PHONY: soak-rollouts
 soak-rollouts: setup ## every kind of rollout on real nodes, each until it has met so many calls (CALLS=100000)
 	@$(RUN) python -m devcluster build
-	@ROLLOUT_CALLS=$(or $(CALLS),100000) $(RUN) pytest -s tests/e2e/test_rollouts.py
+	@ROLLOUT_CALLS=$(or $(CALLS),100000) $(RUN) pytest -s -x tests/e2e/test_rollouts.py
 
 .PHONY: images
 images: setup ## build the images as OCI archives and print their sizes

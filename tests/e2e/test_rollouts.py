@@ -59,9 +59,7 @@ def changes(served: Served) -> Changes:
 def stage(served: Served, changes: Changes) -> Iterator[Stage]:
     """One load and one watch, from the first change to the last."""
     with watching(served.cluster, served.namespace, served.name) as watch, served.running_load(*CLIENTS) as load:
-        stage = Stage(changes, load, watch)
-        yield stage
-        print(stage.table())
+        yield Stage(changes, load, watch)
 
 
 def test_rolling_update(changes: Changes, stage: Stage) -> None:

@@ -15,7 +15,7 @@ CLIENTS = ("closed,new,2", "closed,keep-alive,2", "open,new,16,100", "open,keep-
 """The last ones keep a connection that they use every three seconds."""
 QUIET = 2.0
 """Seconds that are looked at before and after a change."""
-_HEAD = """
+_HEAD = """\
 | change | times, seconds each | calls | failed | before: answers/s, p50, p99 | during | after |
 |---|---|---|---|---|---|---|"""
 
@@ -72,6 +72,8 @@ class Stage:
             outcome.times += 1
             moments = self._watch.taken()
             assert min(moment.ready for moment in moments) >= least, moments
+        # At once: who waits for a long run sees it go on, and has what was shown if it is cut short.
+        print("", *([_HEAD] if self._outcomes == [outcome] else []), outcome.row(), sep="\n", flush=True)
 
     def look(self) -> Window:
         """Return what clients have seen of the change since they were last looked at."""
@@ -91,7 +93,3 @@ class Stage:
         assert not wrong, wrong
         assert not self._never & seen.revisions.keys()
         return seen
-
-    def table(self) -> str:
-        """Return the figures of all changes."""
-        return "\n".join((_HEAD, *(outcome.row() for outcome in self._outcomes)))
