@@ -197,7 +197,8 @@ class Server(ApiModel):
     node_selector: Annotated[dict[str, LabelValue], Field(max_length=32)] = Field(default_factory=dict)
     """Labels that a node must have."""
     tolerations: Annotated[list[Toleration], Field(max_length=32)] = Field(default_factory=list)
-    """Taints that the pods tolerate."""
+    """Taints that the pods tolerate. Those of a lost node (`node.kubernetes.io/not-ready` and `unreachable`) are
+    tolerated for 30 s unless named here; then other nodes get the pods."""
     priority_class_name: ObjectName | None = None
     """PriorityClass of the pods."""
     service_account_name: ObjectName | None = None

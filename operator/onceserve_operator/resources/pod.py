@@ -1,7 +1,7 @@
 """The pod that serves a model."""
 
 from onceserve_contract import environment, grpc, http
-from onceserve_operator.api.v1alpha1 import Availability, ModelDeploymentSpec, Server, Spread
+from onceserve_operator.api.v1alpha1 import Availability, ModelDeploymentSpec, Server, Spread, Toleration
 from onceserve_operator.domain import Key, Manifest
 from onceserve_operator.resources import drain, labels, names, variables, volumes
 
@@ -11,6 +11,10 @@ USER_ID = 65532
 """Neither root nor a user that any image or node is likely to have."""
 
 _DEFAULT_REQUESTS = {"cpu": "100m", "memory": "128Mi"}
+
+LOST_NODE_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+LOST_NODE_SECONDS = 30
+"""Seconds that pods stay with a node which the cluster takes for lost; of itself Kubernetes replaces them after 300."""
 
 
 def template(key: Key, revision: str, spec: ModelDeploymentSpec, default_image: str, verification_key: str) -> Manifest:
@@ -88,8 +92,23 @@ def _probes(server: Server) -> Manifest:
 
 
 def _placement(server: Server) -> Manifest:
-    fields = {"node_selector", "tolerations", "priority_class_name", "image_pull_secrets"}
-    return server.model_dump(by_alias=True, include=fields, exclude_none=True, exclude_defaults=True)
+    fields = {"node_selector", "priority_class_name", "image_pull_secrets"}
+    placement = server.model_dump(by_alias=True, include=fields, exclude_none=True, exclude_defaults=True)
+    return {**placement, "tolerations": _tolerations(server.tolerations)}
+
+
+def _tolerations(given: list[Toleration]) -> list[Manifest]:
+    lost = {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": LOST_NODE_SECONDS}
+    missing = [taint for taint in LOST_NODE_TAINTS if not any(_concerns(each, taint) for each in given)]
+    return [
+        *(each.model_dump(by_alias=True, exclude_none=True) for each in given),
+        *({"key": taint, **lost} for taint in missing),
+    ]
+
+
+def _concerns(toleration: Toleration, taint: str) -> bool:
+    """Say whether a person has decided how long pods stay with a node of this taint."""
+    return toleration.key in {taint, None} and toleration.effect in {"NoExecute", None}
 
 
 def _spread(key: Key, revision: str, availability: Availability) -> Manifest:
@@ -101,6 +120,8 @@ def _spread(key: Key, revision: str, availability: Availability) -> Manifest:
         "maxSkew": 1,
         "topologyKey": "kubernetes.io/hostname",
         "whenUnsatisfiable": "DoNotSchedule" if required else "ScheduleAnyway",
+        # A node that is lost or drained is none that lacks pods: else nothing but its return would let them start.
+        "nodeTaintsPolicy": "Honor",
         "labelSelector": selector,
     }
     # A second constraint would do away with the first on nodes that tell no zone: those are left out of both.
