@@ -61,9 +61,10 @@ ETCD = Component("etcd", ("etcd",), cold_seconds=50, renamed={"server": "etcd", 
 CONTAINERD = Component("containerd", ("containerd", "containerd-shim-runc-v2", "ctr"), cold_seconds=70)
 HELM = Component("helm", ("helm",), cold_seconds=90)
 COREDNS = Component("coredns", ("coredns",), cold_seconds=90, package=".", static=True)
+METRICS_SERVER = Component("metrics-server", ("metrics-server",), cold_seconds=180, static=True)
 PAUSE = Component("pause", ("pause",), cold_seconds=5, package=".", static=True)
 PROBE = Component("probe", ("probe",), cold_seconds=10, package=".", static=True)
-COMPONENTS = (PAUSE, ETCD, KUBERNETES, CONTAINERD, HELM, COREDNS, PROBE)
+COMPONENTS = (PAUSE, ETCD, KUBERNETES, CONTAINERD, HELM, COREDNS, METRICS_SERVER, PROBE)
 
 
 def cache_root() -> Path:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from devcluster import binaries
+from devcluster import binaries, metrics_server
 from devcluster.cluster import Cluster
 from devcluster.errors import ClusterError
 
@@ -48,6 +48,12 @@ def status(cluster: Cluster, _arguments: argparse.Namespace) -> int:
 def load_image(cluster: Cluster, arguments: argparse.Namespace) -> int:
     """Import OCI archives into every node."""
     cluster.load_images(arguments.archive)
+    return 0
+
+
+def install_metrics_server(cluster: Cluster, _arguments: argparse.Namespace) -> int:
+    """Have nodes and pods measured, for `kubectl top` and HorizontalPodAutoscalers."""
+    metrics_server.install(cluster)
     return 0
 
 
@@ -129,6 +135,7 @@ def _add_access(add: Callable[..., argparse.ArgumentParser]) -> None:
     add("kubeconfig", kubeconfig)
     add("path", path).add_argument("binary")
     add("load-image", load_image).add_argument("archive", nargs="+", type=Path)
+    add("install-metrics-server", install_metrics_server)
     command = add("logs", logs)
     command.add_argument("component", nargs="?")
     command.add_argument("--tail", action="store_const", const=["-f"], default=["-n", "+1"], help="follow the log")

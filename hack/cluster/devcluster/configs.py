@@ -1,5 +1,6 @@
 """The configuration files of the components, as plain data."""
 
+import string
 from pathlib import Path
 from typing import Any
 
@@ -130,14 +131,17 @@ def cni(number: int) -> dict[str, Any]:
     }
 
 
+def manifest(name: str, **values: str) -> str:
+    """Return one of the cluster's own manifests; `values` are what its placeholders, such as $IMAGE, stand for."""
+    return string.Template((MANIFESTS / f"{name}.yaml").read_text()).substitute(values)
+
+
 def dns_manifests() -> list[dict[str, Any]]:
     """Return the manifests of the cluster's DNS."""
-    text = (MANIFESTS / "coredns.yaml").read_text()
-    values = {
-        "IMAGE": COREDNS_IMAGE,
-        "DNS_SERVICE": str(addresses.DNS_SERVICE),
-        "CLUSTER_DOMAIN": addresses.CLUSTER_DOMAIN,
-    }
-    for name, value in values.items():
-        text = text.replace(f"${name}", value)
+    text = manifest(
+        "coredns",
+        IMAGE=COREDNS_IMAGE,
+        DNS_SERVICE=str(addresses.DNS_SERVICE),
+        CLUSTER_DOMAIN=addresses.CLUSTER_DOMAIN,
+    )
     return list(yaml.safe_load_all(text))

@@ -208,6 +208,9 @@ class ControlPlane:
             # A lost node is noticed within seconds.
             "--node-monitor-grace-period=10s",
             "--node-monitor-period=1s",
+            # By default a HorizontalPodAutoscaler waits 5 minutes before it takes pods away.
+            "--horizontal-pod-autoscaler-sync-period=5s",
+            "--horizontal-pod-autoscaler-downscale-stabilization=15s",
         ]
 
     def _scheduler_flags(self) -> list[str]:

@@ -1,8 +1,14 @@
-import pytest
+import base64
+from pathlib import Path
 
-from devcluster import addresses, configs
+import pytest
+import yaml
+from cryptography import x509
+
+from devcluster import addresses, configs, metrics_server
 from devcluster.cluster import COLLECTIONS, Spec, free_ports
 from devcluster.layout import default_state_dir
+from devcluster.pki import Store
 
 
 def test_dns_serves_where_the_kubelets_send_pods() -> None:
@@ -10,8 +16,23 @@ def test_dns_serves_where_the_kubelets_send_pods() -> None:
     assert [service["spec"]["clusterIP"]] == configs.kubelet("/run/node", "/pods")["clusterDNS"]
 
 
-def test_no_placeholder_is_left() -> None:
+def test_no_placeholder_is_left(tmp_path: Path) -> None:
     assert "$" not in str(configs.dns_manifests())
+    assert "$" not in metrics_server.manifest(Store(tmp_path))
+
+
+def test_the_api_server_knows_the_metrics_server_by_the_name_and_the_authority_of_its_certificate(
+    tmp_path: Path,
+) -> None:
+    manifests = {each["kind"]: each for each in yaml.safe_load_all(metrics_server.manifest(Store(tmp_path)))}
+    api_service, secret = manifests["APIService"]["spec"], manifests["Secret"]["data"]
+    authority, certificate = (
+        x509.load_pem_x509_certificate(base64.b64decode(each)) for each in (api_service["caBundle"], secret["tls.crt"])
+    )
+    certificate.verify_directly_issued_by(authority)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    service = api_service["service"]
+    assert names.get_values_for_type(x509.DNSName) == [f"{service['name']}.{service['namespace']}.svc"]
 
 
 def test_every_kind_of_manifest_has_its_collection() -> None:
