@@ -1,4 +1,7 @@
-"""How many requests are worked on and how many wait; beyond that a refusal at once."""
+"""How many requests are worked on and how many wait; beyond that a refusal at once.
+
+Who waits long for something else than the model steps aside meanwhile, so that it holds up nobody.
+"""
 
 import asyncio
 import time
@@ -19,7 +22,7 @@ LATEST: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """Requests worked on at a time, requests that may wait, and the bytes that these may have."""
+    """Requests worked on at a time, requests that may wait (as many again aside), and the bytes that these may have."""
 
     concurrency: int
     queue: int
@@ -34,7 +37,9 @@ class Admission:
 
     def __init__(self, capacity: Capacity, rejected: Callable[[str], None]) -> None:
         self.active = 0
+        self.aside = 0
         self.queued_bytes = 0
+        self._aside_bytes = 0
         self._capacity = capacity
         self._rejected = rejected
         self._queue: OrderedDict[asyncio.Future[None], int] = OrderedDict()
@@ -76,6 +81,24 @@ class Admission:
         else:
             self._left_at = 0.0
 
+    def has_room_aside(self, size: int) -> bool:
+        """Tell whether one more request of so many bytes may step aside; the first always may."""
+        capacity = self._capacity
+        return not self.aside or (self.aside < capacity.queue and self._aside_bytes + size <= capacity.queue_bytes)
+
+    def step_aside(self, size: int) -> None:
+        """Let another in while a request of so many bytes waits for something else than the model."""
+        self.aside += 1
+        self._aside_bytes += size
+        self.active -= 1
+        self._let_in()
+
+    def come_back(self, size: int) -> None:
+        """Go on after that, at once: nobody else enters before there is room again."""
+        self.aside -= 1
+        self._aside_bytes -= size
+        self.active += 1
+
     def check_time(self, deadline: float) -> None:
         """Raise DeadlineExceededError if it is too late to begin."""
         if time.monotonic() >= deadline:
@@ -83,9 +106,9 @@ class Admission:
             raise too_late()
 
     async def drained(self) -> None:
-        """Return when nobody is in here or waits."""
+        """Return when nobody is in here, aside or waits."""
         # Only an unload asks, so that leaving does not have to tell anybody.
-        while self.active or self._queue:  # noqa: ASYNC110
+        while self.active or self.aside or self._queue:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
     def retry_after(self) -> float:
@@ -120,7 +143,6 @@ class Admission:
                 f"{self.active} requests are being worked on and {len(self._queue)} wait ({self.queued_bytes} bytes), "
                 f"which is as many as this server takes",
                 self.retry_after(),
-                "queue" if full else "bytes",
             )
 
     def _let_in(self) -> None:

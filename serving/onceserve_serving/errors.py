@@ -58,10 +58,6 @@ class RetryLaterError(OnceServeError):
 class OverloadedError(RetryLaterError):
     """No more requests are taken now; one probably will be then."""
 
-    def __init__(self, message: str, retry_after: float, reason: str) -> None:
-        super().__init__(message, retry_after)
-        self.reason = reason
-
 
 class InvalidKeyError(OnceServeError):
     """The request's Idempotency-Key is missing where it must be there, or of a wrong form."""

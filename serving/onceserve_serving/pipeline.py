@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
+from onceserve_serving.admission import Admission
 from onceserve_serving.batching.batcher import Batcher
 from onceserve_serving.errors import InProgressError, InvalidKeyError, InvalidRequestError
 from onceserve_serving.idempotency.flights import Flights
@@ -59,8 +60,8 @@ class Keyed(NamedTuple):
     refuse: Callable[[Exception], Outcome]
 
 
-Place: TypeAlias = tuple[ServedModel, Signature, Batcher, InferenceRequest, float, float]
-"""A request that was let in, what runs it, when it arrived, and when its run must have begun."""
+Place: TypeAlias = tuple[ServedModel, Signature, Batcher, InferenceRequest, float, float, Admission]
+"""A request that was let in, what runs it, when it arrived, when its run must have begun, and what let it in."""
 
 
 class Pipeline:
@@ -84,7 +85,6 @@ class Pipeline:
         now = time.monotonic()
         model = call.model
         row = LedgerRow(call.tenant, model.name, model.sha256, model.version)
-        question = Question(keyed.record, keyed.fingerprint, row, keyed.refuse)
         deadline = now + max(keyed.wait, self.timeout) if call.deadline is None else call.deadline
         patient_until = min(now + keyed.wait, deadline)
 
@@ -92,7 +92,8 @@ class Pipeline:
             async def run() -> Outcome:
                 return keyed.encode(await _run(place))
 
-            return await guard.answer(question, run)
+            seat = guard.seat(place[-1], call.size)
+            return await guard.answer(Question(keyed.record, keyed.fingerprint, row, keyed.refuse, seat), run)
 
         while True:
             try:
@@ -149,12 +150,12 @@ class Pipeline:
             await admission.enter(call.size, deadline)
         try:
             admission.check_time(deadline)
-            return await then((call.model, signature, batcher, call.decode(signature), arrived, deadline))
+            return await then((call.model, signature, batcher, call.decode(signature), arrived, deadline, admission))
         finally:
             admission.leave()
 
 
 async def _run(place: Place) -> Inference:
-    model, signature, batcher, request, arrived, deadline = place
+    model, signature, batcher, request, arrived, deadline, _ = place
     arrays = await batcher.run(request.inputs, request.outputs, arrived, deadline)
     return Inference(model.name, model.version, signature, request, arrays)

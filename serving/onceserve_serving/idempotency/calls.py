@@ -44,10 +44,9 @@ class Calls:
         even then.
         """
         unknown: Exception | None = None
-        loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + PATIENCE
+        give_up_at = time.monotonic() + PATIENCE
         for pause in AGAIN:
-            if unknown is not None and loop.time() >= give_up_at:
+            if unknown is not None and time.monotonic() >= give_up_at:
                 break
             if pause:
                 await asyncio.sleep(pause)

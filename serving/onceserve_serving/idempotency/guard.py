@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
+from onceserve_serving.admission import Admission
 from onceserve_serving.errors import (
     AnswerNotKeptError,
     DeadlineExceededError,
@@ -26,6 +27,7 @@ from onceserve_serving.idempotency.confirming import Confirming, UnconfirmedErro
 from onceserve_serving.idempotency.ledger import LedgerRow
 from onceserve_serving.idempotency.record import Answer, Fingerprint, Outcome, Tombstone, UnreadableRecordError
 from onceserve_serving.idempotency.renewal import Renewal
+from onceserve_serving.idempotency.seats import Seat, Seats
 from onceserve_serving.idempotency.store import (
     Busy,
     Claim,
@@ -66,12 +68,13 @@ class Terms:
 
 
 class Question(NamedTuple):
-    """A request with a key; `refuse` makes an outcome of an error."""
+    """A request with a key, in its seat; `refuse` makes an outcome of an error."""
 
     record: bytes
     fingerprint: Fingerprint
     ledger: LedgerRow
     refuse: Callable[[Exception], Outcome]
+    seat: Seat
 
 
 class Answered(NamedTuple):
@@ -96,7 +99,12 @@ class Guard:
         self._terms = terms
         self._telemetry = telemetry
         self._calls = Calls(telemetry)
+        self._seats = Seats()
         self._confirming: Confirming[Answered] = Confirming(store, renewal, self._calls)
+
+    def seat(self, admission: Admission, size: int) -> Seat:
+        """Return the seat of a request of so many bytes, which that has let in."""
+        return Seat(self._seats, admission, size)
 
     async def answer(self, question: Question, run: Run) -> Answered:
         """Return the one answer to a question, by running it if nobody has.
@@ -131,6 +139,7 @@ class Guard:
         Raises KeyMismatchError, AnswerNotKeptError, StoreFailedError.
         """
         try:
+            self._calls.check()
             found = await self._calls.until_known("read", lambda: self._store.read(record))
         except StoreUnavailableError as error:
             raise failed(error) from error
@@ -187,14 +196,17 @@ class Guard:
 
     async def _claim(self, question: Question, claim_id: bytes) -> Claimed:
         self._calls.check()
+        question.seat.check_room()
         terms = self._terms
         claim = Claim(question.record, question.fingerprint, claim_id, terms.lease, terms.retention)
-        return await self._calls.until_known("claim", lambda: self._store.claim(claim))
+        with question.seat:
+            return await self._calls.until_known("claim", lambda: self._store.claim(claim))
 
     async def _complete(self, question: Question, claim_id: bytes, outcome: Outcome) -> bool:
         """Store an outcome; tell whether it is the answer. Raises StoreFailedError if that cannot be known."""
         completion = self._completion(question, claim_id, outcome)
-        told = await self._calls.until_known("complete", lambda: self._store.complete(completion))
+        with question.seat:
+            told = await self._calls.until_known("complete", lambda: self._store.complete(completion))
         return isinstance(told, Committed)
 
     def _completion(self, question: Question, claim_id: bytes, outcome: Outcome) -> Completion:
@@ -203,7 +215,8 @@ class Guard:
 
     async def _release(self, question: Question, claim_id: bytes) -> None:
         try:
-            await self._calls.until_known("release", lambda: self._store.release(question.record, claim_id))
+            with question.seat:
+                await self._calls.until_known("release", lambda: self._store.release(question.record, claim_id))
         except (StoreUnavailableError, StoreFailedError) as error:
             log.warning("a claim could not be given back, and lasts until its lease ends: %s", error)
 

@@ -81,6 +81,17 @@ class World:
         """Let some time pass."""
         await asyncio.sleep(self.random.uniform(least, most))
 
+    async def wait(self, until: Callable[[], bool], seconds: float) -> None:
+        """Let time pass until something is so, or the seconds are over."""
+        end = time.monotonic() + seconds
+        while not until() and time.monotonic() < end:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+    @property
+    def answered(self) -> int:
+        """How many first answers callers have heard."""
+        return sum(isinstance(call.result, Answer) and call.result.fresh for call in self.calls)
+
 
 Fault: TypeAlias = Callable[[World], Awaitable[None]]
 
@@ -156,8 +167,11 @@ async def failover(world: World) -> None:
     if world.proxy.upstream == world.standby.port:
         world.faults -= 1
         return
+    answered = world.answered
     world.replication.replies = False
     await world.pause(0.8, 1.0)
+    # On a slow machine nothing may have been answered yet that the standby does not have.
+    await world.wait(lambda: world.answered >= answered + CALLERS, 3.0)
     await asyncio.to_thread(world.store.kill)
     await asyncio.to_thread(world.standby.ask, "REPLICAOF NO ONE")
     world.proxy.upstream = world.standby.port

@@ -78,9 +78,19 @@ def begun(server: Server) -> float:
     return metric(server, "onceserve_queue_duration_seconds_count")
 
 
+def inflight(server: Server) -> float:
+    """Return how many requests the server is answering."""
+    return metric(server, "onceserve_inflight_requests")
+
+
 def runs(server: Server) -> bool:
     """Tell whether the server is answering a request."""
-    return metric(server, "onceserve_inflight_requests") == 1
+    return inflight(server) == 1
+
+
+def rejected(server: Server) -> float:
+    """Return how many requests found no room in the server's queue."""
+    return metric(server, "onceserve_rejected_total", reason="queue")
 
 
 def refused(answer: httpx.Response) -> bool:

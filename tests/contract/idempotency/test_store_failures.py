@@ -1,20 +1,28 @@
 """A store that dies, hangs or is not there: requests with a key are refused at once, all others are answered."""
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from statistics import median
 
 import httpx
+import pytest
 
 from contract.idempotency.conftest import TIMEOUT
 from contract.idempotency.dice import PATH, ask, body, is_replay, new_key
-from contract.idempotency.fleet import Fleet, callers, outcomes, refused
+from contract.idempotency.fleet import Fleet, begun, callers, executions, inflight, outcomes, refused, rejected
 from contract.serving.process import until
+from contract.serving.zygote import Zygote
+from onceserve_serving.idempotency.seats import LONG
 from support.databases import DatabaseServer
 
 STORED = "idempotency-stored"
 FAST = 0.1
 """Seconds that a refusal takes at most, once the store is known not to answer: a store's timeout is longer."""
+
+MORE = 20_000
+"""Work of some 0.2 s."""
 
 
 def seconds_of_refusal(caller: httpx.Client) -> float:
@@ -64,6 +72,47 @@ def test_a_store_that_hangs_holds_nobody_for_long(database: DatabaseServer, serv
         assert median(seconds_of_refusal(caller) for _ in range(3)) < FAST
         database.resume()
         assert recovers(caller, new_key()).status_code == 200
+
+
+@pytest.fixture
+def patient(zygote: Zygote, tmp_path: Path, database: DatabaseServer) -> Iterator[Fleet]:
+    """Servers that wait for the store longer than the test takes."""
+    with Fleet(zygote, tmp_path, f"{database.url}?timeout=20") as fleet:
+        yield fleet
+
+
+def test_a_store_that_hangs_takes_no_room_from_requests_without_a_key(database: DatabaseServer, patient: Fleet) -> None:
+    concurrency, queue = 4, 8
+    server = patient.start("--max-concurrency", str(concurrency), "--max-queue", str(queue))
+    with callers(server) as [caller], ThreadPoolExecutor(64) as pool:
+        assert ask(caller, new_key()).status_code == 200
+        database.pause()
+        asked = [pool.submit(ask, caller, new_key()) for _ in range(concurrency)]
+        until(lambda: inflight(server) == concurrency, "they wait for the store")
+        time.sleep(4 * LONG)
+        asked += [pool.submit(ask, caller, new_key()) for _ in range(10 * concurrency)]
+        until(lambda: sum(not one.done() for one in asked) == queue, "as many as may wait for the store")
+        assert all(refused(one.result()) for one in asked if one.done())
+        others = [pool.submit(caller.post, PATH, json=body(MORE)) for _ in range(concurrency + queue)]
+        assert {one.result().status_code for one in others} == {200}
+        waiting = [one for one in asked if not one.done()]
+        assert len(waiting) == queue
+        database.resume()
+        assert {one.result().status_code for one in waiting} == {200}
+    assert rejected(server) == 0
+
+
+def test_neither_does_one_that_hangs_when_an_answer_is_there(database: DatabaseServer, patient: Fleet) -> None:
+    server = patient.start("--max-concurrency", "1", "--max-queue", "1")
+    with callers(server) as [caller], ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask, caller, new_key(), MORE)
+        until(lambda: begun(server) == 1, "it runs")
+        database.pause()
+        until(lambda: executions(server) == 1, "its answer is there")
+        assert caller.post(PATH, json=body()).status_code == 200
+        assert not asked.done()
+        database.resume()
+        assert asked.result().status_code == 200
 
 
 def test_a_store_may_come_later_than_its_server(database: DatabaseServer, servers: Fleet) -> None:

@@ -1,6 +1,7 @@
 """The ledger has one row for each answer, made with it."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -22,6 +23,7 @@ from onceserve_serving.idempotency.store import (
 )
 from onceserve_serving.idempotency.stores import open_ledger
 from support.databases import PgBouncer, Postgresql
+from support.waiting import eventually
 
 ROW = LedgerRow("acme", "risk", "sha256:aa", "risk-1")
 
@@ -100,6 +102,34 @@ async def test_entries_are_filtered(store: LedgerStore) -> None:
     assert len(await entries(store, tenant=x, since=before, until=before + timedelta(hours=2))) == 2
     numbers = [entry.id for entry in await entries(store)]
     assert numbers == sorted(set(numbers))
+
+
+ROWS = 20_000
+"""Rows that are written at once: more than the index sums up in one."""
+
+
+async def test_the_newest_rows_are_found_without_reading_all() -> None:
+    """Also where no vacuum has come by since they were written."""
+    with Postgresql(autovacuum_naptime="1s", autovacuum_vacuum_insert_threshold="-1") as server:
+        store = open_ledger(f"{server.url}?timeout=20")
+        await store.open()
+        await store.close()
+        for before in range(5, 0, -1):
+            server.execute(
+                "INSERT INTO onceserve_ledger (record, request, tenant, model, model_digest, revision, attempt, fence,"
+                " status, started_at, completed_at) SELECT '', '', '', '', '', '', 1, 1, 200, at, at FROM"
+                f" generate_series(1, {ROWS}) AS n, LATERAL (SELECT now() - interval '{before} days') AS each (at)"
+            )
+        eventually(lambda: read_in_vain(server, "36 hours") < ROWS, "the index knows the newest rows")
+
+
+def read_in_vain(server: Postgresql, age: str) -> int:
+    """Return how many rows are read and not wanted where the younger ones are."""
+    query = f"SELECT count(*) FROM onceserve_ledger WHERE completed_at >= now() - interval '{age}'"
+    plan = server.execute(f"SET enable_seqscan = off; EXPLAIN (ANALYZE) {query}")
+    assert "onceserve_ledger_completed" in plan
+    found = re.search(r"Rows Removed by Index Recheck: (\d+)", plan)
+    return int(found[1]) if found else 0
 
 
 @pytest.mark.parametrize("scheme", ["memory:", "sqlite:{}/store.db", "redis://localhost"])

@@ -48,7 +48,7 @@ async def test_a_long_message_fits_what_clients_take(words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "milliseconds"), [(OverloadedError("busy", 2.5, "queue"), "2500"), (NotReadyError("loading"), "1000")]
+    ("error", "milliseconds"), [(OverloadedError("busy", 2.5), "2500"), (NotReadyError("loading"), "1000")]
 )
 async def test_who_should_come_back_is_told_when(error: OnceServeError, milliseconds: str) -> None:
     _, _, metadata = await aborted(error)

@@ -169,8 +169,8 @@ async def _never(*_: Any) -> None:
 @pytest.mark.parametrize(
     ("error", "status", "header"),
     [
-        (errors.OverloadedError("busy", 2.2, "queue"), 429, (b"retry-after", b"3")),
-        (errors.OverloadedError("busy", 0.01, "queue"), 429, (b"retry-after", b"1")),
+        (errors.OverloadedError("busy", 2.2), 429, (b"retry-after", b"3")),
+        (errors.OverloadedError("busy", 0.01), 429, (b"retry-after", b"1")),
         (errors.DeadlineExceededError("late"), 504, (b"content-type", b"application/problem+json")),
         (errors.NotReadyError("not yet"), 503, (b"retry-after", b"1")),
     ],

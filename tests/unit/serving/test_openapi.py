@@ -79,4 +79,4 @@ def test_every_kind_of_error_names_a_status_of_grpc(error: type[Exception]) -> N
 
 @pytest.mark.parametrize(("seconds", "told"), [(0.0, "1"), (0.2, "1"), (1.01, "2"), (30, "30")])
 def test_who_is_turned_away_is_told_when_to_come_back(seconds: float, told: str) -> None:
-    assert problem_of(OverloadedError("busy", seconds, "queue")).headers["Retry-After"] == told
+    assert problem_of(OverloadedError("busy", seconds)).headers["Retry-After"] == told

@@ -26,7 +26,7 @@ from onceserve_serving.errors import (
     RetryLaterError,
     too_late,
 )
-from onceserve_serving.idempotency import breaker, calls, flights, renewal, transitions
+from onceserve_serving.idempotency import breaker, calls, flights, renewal, seats, transitions
 from onceserve_serving.idempotency.fingerprint import Fingerprinter
 from onceserve_serving.idempotency.guard import Answered, Granted, Guard, Terms
 from onceserve_serving.idempotency.record import Outcome, encode
@@ -66,7 +66,7 @@ SERVERS: Final = 3
 KEY: Final = b"k" * 32
 CROWDS: Final = ((b"a", b"b"), (b"a", b"b"), (b"a", b"a", b"a", b"b"))
 INCIDENTS: Final = ("kill", "end", "stop", "block", "store", "clock")
-TIMED: Final = (admission, breaker, calls, flights, pipeline, renewal)
+TIMED: Final = (admission, breaker, calls, flights, pipeline, renewal, seats)
 """Modules that look at the time."""
 
 TELEMETRY: Final = Telemetry()

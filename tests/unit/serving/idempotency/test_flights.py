@@ -83,7 +83,7 @@ async def test_nobodys_leaving_ends_it(leavers: list[int]) -> None:
 
 
 async def test_an_error_is_everybodys() -> None:
-    flights, runs = Flights[int](), Runs(OverloadedError("full", 1.0, "queue"))
+    flights, runs = Flights[int](), Runs(OverloadedError("full", 1.0))
     asked = [ask(flights, runs) for _ in range(3)]
     await until_idle()
     runs.free.set()

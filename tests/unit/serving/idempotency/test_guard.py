@@ -5,6 +5,7 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
+from onceserve_serving.admission import Admission, Capacity
 from onceserve_serving.errors import (
     AnswerNotKeptError,
     DeadlineExceededError,
@@ -24,6 +25,7 @@ from onceserve_serving.idempotency.ledger import LedgerRow
 from onceserve_serving.idempotency.memory import MemoryStore
 from onceserve_serving.idempotency.record import Fingerprint, Outcome, UnreadableRecordError
 from onceserve_serving.idempotency.renewal import Renewal
+from onceserve_serving.idempotency.seats import Seat, Seats
 from onceserve_serving.idempotency.store import (
     Claim,
     Claimed,
@@ -101,7 +103,8 @@ def refuse(error: Exception) -> Outcome:
 
 
 def asks(fingerprint: Fingerprint = FINGERPRINT) -> Question:
-    return Question(RECORD, fingerprint, ROW, refuse)
+    seat = Seat(Seats(), Admission(Capacity(1, 0, 0), lambda _: None), 0)
+    return Question(RECORD, fingerprint, ROW, refuse, seat)
 
 
 def guard_of(
