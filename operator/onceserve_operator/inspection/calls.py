@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -94,8 +94,8 @@ class Calls:
             f"{url.rstrip('/')}/api/v1/query",
             timeout=self._query_timeout,
             limit=_METRICS_LIMIT,
-            # Who sets the URL may name anything and reads these words: of what answers there they must tell nothing.
-            explained=False,
+            # Who sets the URL may name anything and reads these words: of others than a Prometheus they tell nothing.
+            explanation=queries.explanation,
             data={"query": query},
         )
         try:
@@ -124,16 +124,22 @@ def _sample(exposition: str) -> Sample:
         raise NoAnswerError(f"its metrics cannot be read: {_brief(error)}") from error
 
 
+def _error(answer: Manifest) -> str:
+    """Return what a pod's error says."""
+    words = answer.get("error")
+    return words if isinstance(words, str) else ""
+
+
 async def _fetch(
     method: str,
     url: str,
     *,
     timeout: float,  # noqa: ASYNC109
     limit: int,
-    explained: bool = True,
+    explanation: Callable[[Manifest], str] = _error,
     **parameters: Any,  # noqa: ANN401
 ) -> bytes:
-    """Return the body of an answer of 200, at most `limit` bytes; words of others are told only if `explained`.
+    """Return the body of an answer of 200, at most `limit` bytes; `explanation` finds the words of any other.
 
     Redirects are not followed: they would carry the token to others.
     """
@@ -155,7 +161,7 @@ async def _fetch(
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise NoAnswerError(f"it cannot be called: {type(error).__name__}: {_brief(error)}") from error
     if response.status != HTTPStatus.OK:
-        raise NoAnswerError(f"it answered {response.status}{_explanation(body) if explained else ''}")
+        raise NoAnswerError(f"it answered {response.status}{_explained(body, explanation)}")
     return body
 
 
@@ -179,13 +185,12 @@ def _object(body: bytes) -> Manifest:
     return answer
 
 
-def _explanation(body: bytes) -> str:
-    """Return what a pod's error says."""
+def _explained(body: bytes, explanation: Callable[[Manifest], str]) -> str:
     try:
-        words = _object(body).get("error")
+        words = explanation(_object(body))
     except NoAnswerError:
         return ""
-    return f": {_brief(words)}" if isinstance(words, str) else ""
+    return f": {_brief(words)}" if words else ""
 
 
 def _brief(said: object) -> str:

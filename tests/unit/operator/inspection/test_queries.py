@@ -34,8 +34,10 @@ def test_one_number_is_read(text: str, number: float) -> None:
     [
         (answer("vector", []), "no result"),
         (answer("vector", [{"value": [1, "1"]}, {"value": [1, "2"]}]), "2 results instead of one"),
-        (answer("matrix", [{"values": [[1, "1"]]}]), "another form"),
-        (answer("string", [1, "x"]), "another form"),
+        (answer("matrix", [{"values": [[1, "1"]]}]), "a range vector instead of one number"),
+        (answer("string", [1, "x"]), "a string instead of one number"),
+        (answer("vector", [{"metric": {}, "histogram": [1, {}]}]), "another form"),
+        ({"data": {"resultType": [], "result": "1"}}, "another form"),
         (answer("scalar", None), "another form"),
         ({"data": []}, "another form"),
         ({}, "another form"),
@@ -44,6 +46,25 @@ def test_one_number_is_read(text: str, number: float) -> None:
 def test_anything_else_is_refused_in_words(given: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         queries.read(given)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("bad_data", "what is wrong"),
+        ("execution", "execution"),
+        ("timeout", "timeout"),
+        ("else", ""),
+        (["bad_data"], ""),
+    ],
+)
+def test_why_there_is_no_result_is_told_without_what_a_prometheus_knows(kind: Any, words: str) -> None:
+    assert queries.explanation({"status": "error", "errorType": kind, "error": "what is wrong"}) == words
+
+
+@pytest.mark.parametrize("given", [{}, {"error": "secret"}, {"status": "error", "errorType": "bad_data", "error": {}}])
+def test_of_what_is_no_prometheus_nothing_is_told(given: dict[str, Any]) -> None:
+    assert queries.explanation(given) == ""
 
 
 def test_a_number_above_its_bound_is_a_problem() -> None:
