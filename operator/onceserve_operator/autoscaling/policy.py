@@ -20,7 +20,7 @@ from onceserve_operator.domain import Scaling
 PERIOD: Final = 2.0
 """Between two looks at the pods."""
 STABLE_WINDOW: Final = 60.0
-PANIC_WINDOW: Final = 6.0
+PANIC_WINDOW: Final = 4.0
 PANIC: Final = 2.0
 """Times what the ready pods should have: from there on the panic window decides."""
 DELAY: Final = 60.0

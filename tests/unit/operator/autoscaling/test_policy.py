@@ -21,6 +21,25 @@ def test_a_load_step_is_followed_within_four_seconds_and_in_full_within_six() ->
     assert driven.replicas == 15
 
 
+def decided(replicas: int, used: float, phase: float) -> float:
+    """Return how long after its step a rate is followed that rises to five times between two looks at the pods."""
+    driven = Driven(replicas=replicas, autoscaling=asked("RequestsPerSecond", "100", least=replicas))
+    begun, rises, rate = driven.now, driven.now + 120 + phase * PERIOD, used * 100
+    while driven.replicas == replicas:
+        at = driven.now
+        answered = rate * (at - begun) + 4 * rate * max(0, at - rises)
+        driven.see({f"pod-{each}": Reading(0, answered) for each in range(replicas)})
+        assert at < rises + 60
+    return at - rises
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 3, 4, 10, 20])
+def test_a_rate_that_steps_up_at_any_moment_is_followed_within_four_seconds(replicas: int) -> None:
+    # With less than that there would be fewer pods, or the least that is asked for.
+    used = max(0.5, 0.9 * (replicas - 1) / replicas)
+    assert all(0 <= decided(replicas, used, phase / 20) <= 4 for phase in range(20))
+
+
 def test_the_cause_is_told_in_numbers() -> None:
     driven = Driven(replicas=3, autoscaling=asked(most=7))
     scaling = driven.look(56)
