@@ -16,6 +16,20 @@ Listener = Callable[[Manifest, str | None], None]
 DELETED = "DELETED"
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """Compares nothing: for handlers that we do not have, kopf would copy every object of every event."""
+
+    def build(self, **_: object) -> kopf.BodyEssence:
+        """Find nothing worth comparing."""
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: object) -> None:
+        """Know nothing of what was."""
+
+    def store(self, **_: object) -> None:
+        """Keep nothing: people's objects stay as they are."""
+
+
 async def watch(
     listener: Listener, *, namespaces: tuple[str, ...], request_timeout: float, on_start: Callable[[], None]
 ) -> None:
@@ -62,6 +76,7 @@ def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:  # noqa: ANN401 - kopf'
 def _settings(request_timeout: float) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
+    settings.persistence.diffbase_storage = _NoDiffs()
     # The kinds are known, and namespaces are given: no right to look at those of the whole cluster is needed.
     settings.scanning.disabled = True
     settings.peering.standalone = True
@@ -70,4 +85,7 @@ def _settings(request_timeout: float) -> kopf.OperatorSettings:
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
     settings.watching.inactivity_timeout = 90
+    # By default listings come in one piece, and for 5 s kopf holds on to the last event of each object.
+    settings.watching.chunk_size = 250
+    settings.queueing.idle_timeout = 0.5
     return settings

@@ -70,18 +70,17 @@ class Leading:
                 return
 
     async def catch_up(self) -> None:
-        """Look at everything, what the former leader left first; return when that is done, or takes too long.
+        """Look at everything; return when what the former leader left has been looked at, or takes too long.
 
         Watches begin with a flood of what is known already, in which this would drown.
         """
-        self._unseen = set(self._cache.keys())
-        if not self._unseen:
-            return
-        for key in sorted(self._unseen, key=self._is_followed):
-            self._queue.add(key)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_CATCHING_UP_SECONDS):
-                await self._caught_up.wait()
+        self._unseen = {key for key in self._cache.keys() if not self._is_followed(key)}  # noqa: SIM118 - not a dict
+        for key in self._cache.keys():  # noqa: SIM118 - not a dict
+            self._queue.add(key, changed=key in self._unseen)
+        if self._unseen:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CATCHING_UP_SECONDS):
+                    await self._caught_up.wait()
 
     async def watch(self, on_start: Callable[[], None]) -> None:
         """Ask for a pass whenever something changes; `on_start` as in handlers."""
@@ -105,7 +104,7 @@ class Leading:
                 self._metrics.resyncs.labels("error").inc()
                 _LOG.warning("the resync failed and will be tried again: %s", error)
             for key in self._cache.keys():  # noqa: SIM118 - not a dict
-                self._queue.add(key)
+                self._queue.add(key, changed=False)
 
     async def stop(self) -> None:
         """End all passes and questions, and return when nothing that was written is on its way."""

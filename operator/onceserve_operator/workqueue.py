@@ -1,8 +1,12 @@
-"""Passes in order: one at a time for each resource, several resources at once, failures retried ever more slowly."""
+"""Passes in order: one at a time for each resource, several resources at once, failures retried ever more slowly.
+
+What has changed goes before what is only looked at again: after a failover, and at each resync, that is everything.
+"""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 
 from onceserve_operator.domain import Key
 from onceserve_operator.errors import ApiUnavailableError
@@ -13,6 +17,8 @@ _SETTLING = 0.05
 """Seconds to let further events of the same change arrive before a pass."""
 _FIRST_DELAY, _LAST_DELAY = 0.5, 60.0
 """Seconds before a failed pass is tried again, at first and at most."""
+_AHEAD = 8
+"""Turns that go to changes in a row at most while others wait too: what changes all the time must not starve these."""
 
 
 def backoff() -> Iterator[float]:
@@ -30,15 +36,19 @@ class WorkQueue:
         """`process` may return after how many seconds it wants another pass, whatever happens meanwhile."""
         self._process = process
         self._later: dict[Key, asyncio.TimerHandle] = {}
-        self._slots = asyncio.Semaphore(concurrency)
+        self._turns = _Turns(concurrency)
         self._wanted: dict[Key, asyncio.Event] = {}
+        self._changed: set[Key] = set()
         self._workers: dict[Key, asyncio.Task[None]] = {}
         self._stopped = False
 
-    def add(self, key: Key) -> None:
-        """Ask for a pass; after `stop` nothing comes of it."""
+    def add(self, key: Key, *, changed: bool = True) -> None:
+        """Ask for a pass; after `stop` nothing comes of it. What has not changed waits for what has."""
         if self._stopped:
             return
+        if changed:
+            self._changed.add(key)
+            self._turns.hasten(key)
         self._wanted.setdefault(key, asyncio.Event()).set()
         if key not in self._workers:
             self._workers[key] = asyncio.create_task(self._work(key), name=f"reconcile {key}")
@@ -59,8 +69,7 @@ class WorkQueue:
         try:
             while wanted.is_set():
                 await asyncio.sleep(_SETTLING)
-                wanted.clear()
-                if await self._tried(key):
+                if await self._tried(key, wanted):
                     delays = backoff()
                 else:
                     # A change ends the wait: it may be what mends the failure.
@@ -69,19 +78,24 @@ class WorkQueue:
         finally:
             del self._workers[key], self._wanted[key]
 
-    async def _tried(self, key: Key) -> bool:
-        async with self._slots:
+    async def _tried(self, key: Key, wanted: asyncio.Event) -> bool:
+        async with self._turns.turn(key, first=key in self._changed):
             # Most passes await nothing: a thousand in a row would hold up all else, the lease too.
             await asyncio.sleep(0)
+            wanted.clear()
+            changed = key in self._changed
+            self._changed.discard(key)
             try:
                 self._schedule(key, await self._process(key))
             except ApiUnavailableError as error:
                 _LOG.warning("%s: the pass will be tried again: %s", key, error)
-                return False
             except Exception:  # the queue must outlive whatever one resource meets; it is logged and tried again
                 _LOG.exception("%s: the pass failed and will be tried again", key)
-                return False
-        return True
+            else:
+                return True
+        if changed:
+            self._changed.add(key)
+        return False
 
     def _schedule(self, key: Key, delay: float | None) -> None:
         if earlier := self._later.pop(key, None):
@@ -92,6 +106,62 @@ class WorkQueue:
     def _due(self, key: Key) -> None:
         del self._later[key]
         self.add(key)
+
+
+class _Turns:
+    """So many at once; of those who wait the first go before the others."""
+
+    def __init__(self, number: int) -> None:
+        self._free = number
+        self._first: dict[Key, asyncio.Future[None]] = {}
+        self._others: dict[Key, asyncio.Future[None]] = {}
+        self._ahead = 0
+        """Turns that went to the first since the last that went to another."""
+
+    @asynccontextmanager
+    async def turn(self, key: Key, *, first: bool) -> AsyncIterator[None]:
+        """Have one of the turns for the duration of a block."""
+        await self._take(key, self._first if first else self._others)
+        try:
+            yield
+        finally:
+            self._give()
+
+    def hasten(self, key: Key) -> None:
+        """Let who waits among the others, if it does, be one of the first."""
+        if waiting := self._others.pop(key, None):
+            self._first[key] = waiting
+
+    async def _take(self, key: Key, line: dict[Key, asyncio.Future[None]]) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        given = line[key] = asyncio.get_running_loop().create_future()
+        try:
+            await given
+        except asyncio.CancelledError:
+            if given.cancelled():
+                self._first.pop(key, None)
+                self._others.pop(key, None)
+            else:
+                self._give()
+            raise
+
+    def _give(self) -> None:
+        """Hand a turn on."""
+        while line := self._next():
+            given = line.pop(next(iter(line)))
+            # Who was cancelled leaves the line only later.
+            if not given.done():
+                self._ahead = self._ahead + 1 if line is self._first else 0
+                given.set_result(None)
+                return
+        self._free += 1
+
+    def _next(self) -> dict[Key, asyncio.Future[None]]:
+        if self._others and self._ahead >= _AHEAD:
+            return self._others
+        return self._first or self._others
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

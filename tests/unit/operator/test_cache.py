@@ -1,3 +1,5 @@
+import json
+
 from onceserve_operator.domain import Key, Manifest
 from onceserve_operator.kube import kinds
 from onceserve_operator.kube.cache import Cache
@@ -94,3 +96,15 @@ def test_a_kind_that_is_withdrawn_takes_its_objects_with_it_until_a_listing_find
     assert (cache.serves(kinds.SERVICE), cache.owned(kinds.SERVICE, KEY), version(cache)) == (False, [], None)
     cache.replace(kinds.SERVICE, [service(6)], version=6)
     assert (cache.serves(kinds.SERVICE), version(cache)) == (True, "6")
+
+
+def test_what_many_objects_have_alike_is_kept_once() -> None:
+    cache = Cache()
+    for number in range(2):
+        # As two answers have it: nothing of the one is in the other.
+        cache.put(json.loads(json.dumps(service(1, name=f"risk-{number}"))))
+    first, second = (cache.get(kinds.SERVICE, "default", f"risk-{number}") for number in range(2))
+    assert first is not None
+    assert second is not None
+    assert first["metadata"]["namespace"] is second["metadata"]["namespace"]
+    assert [*map(id, first["metadata"])] == [*map(id, second["metadata"])]

@@ -139,6 +139,91 @@ async def test_passes_that_await_nothing_leave_others_their_turn() -> None:
     assert max(later - earlier for earlier, later in pairwise(sorted(seen))) <= 4
 
 
+async def order_of(queue: WorkQueue, process: Process, number: int) -> list[str]:
+    """Let as many passes through, one after the other; return whose they were."""
+    found = []
+    for _ in range(number):
+        async with asyncio.timeout(2):
+            found.append((await process.started.get()).name)
+        process.gate.release()
+    await settle(queue)
+    return found
+
+
+async def busy(queue: WorkQueue, process: Process) -> None:
+    """Have the only slot taken, by a pass that has started."""
+    queue.add(Key("default", "busy"))
+    await process.started.get()
+
+
+async def test_what_has_changed_goes_before_what_is_only_looked_at_again() -> None:
+    process = Process()
+    queue = WorkQueue(process, concurrency=1)
+    await busy(queue, process)
+    for name in ("a", "b", "c"):
+        queue.add(Key("default", name), changed=False)
+    await asyncio.sleep(0.01)
+    queue.add(Key("default", "new"))
+    queue.add(Key("default", "c"))
+    await asyncio.sleep(0.01)
+    process.gate.release()
+    assert await order_of(queue, process, 4) == ["c", "new", "a", "b"]
+
+
+async def test_what_changes_all_the_time_starves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workqueue, "_AHEAD", 2)
+    process = Process()
+    queue = WorkQueue(process, concurrency=1)
+    await busy(queue, process)
+    for name in ("x", "y"):
+        queue.add(Key("default", name), changed=False)
+    for number in range(5):
+        queue.add(Key("default", str(number)))
+    await asyncio.sleep(0.01)
+    process.gate.release()
+    assert await order_of(queue, process, 7) == ["0", "1", "x", "2", "3", "y", "4"]
+
+
+async def test_a_change_whose_pass_failed_goes_first_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Process(failures=1)
+    queue = WorkQueue(process, concurrency=1)
+    queue.add(A)
+    await process.started.get()
+    for name in ("x", "y"):
+        queue.add(Key("default", name), changed=False)
+    await asyncio.sleep(0.01)
+    process.gate.release()
+    assert (await process.started.get()).name == "x"
+    await asyncio.sleep(0.05)
+    process.gate.release()
+    assert await order_of(queue, process, 2) == ["a", "y"]
+
+
+async def test_what_is_added_while_it_waits_for_its_turn_has_one_pass() -> None:
+    process = Process()
+    queue = WorkQueue(process, concurrency=1)
+    await busy(queue, process)
+    for _ in range(3):
+        queue.add(A, changed=False)
+        await asyncio.sleep(0.01)
+    process.gate.release()
+    assert await order_of(queue, process, 1) == ["a"]
+    assert process.started.empty()
+
+
+async def test_stopping_ends_those_who_wait_for_their_turn_too() -> None:
+    process = Process()
+    queue = WorkQueue(process, concurrency=1)
+    await busy(queue, process)
+    for number in range(3):
+        queue.add(Key("default", str(number)), changed=number == 0)
+    await asyncio.sleep(0.01)
+    async with asyncio.timeout(2):
+        await queue.stop()
+    assert process.started.empty()
+    assert queue._workers == {}
+
+
 async def test_stopping_ends_what_runs_and_nothing_starts_any_more() -> None:
     process = Process()
     queue = WorkQueue(process, concurrency=1)
