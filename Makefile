@@ -15,7 +15,7 @@ STAMP := .venv/.synced
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(STAMP): uv.lock pyproject.toml
 	@uv=$(UV); echo "installing the Python packages of uv.lock into .venv"; $$uv sync --quiet --frozen --all-extras
@@ -104,6 +104,16 @@ bench-operator: setup ## the operator with many ModelDeployments on a real API s
 soak-rollouts: setup ## every kind of rollout on real nodes, each until it has met so many calls (CALLS=100000)
 	@$(RUN) python -m devcluster build
 	@ROLLOUT_CALLS=$(or $(CALLS),100000) $(RUN) pytest -s -x tests/e2e/test_rollouts.py
+
+.PHONY: soak-gateway
+soak-gateway: setup ## the same through a real Gateway, Traefik, whose weights are counted (CALLS=20000)
+	@$(RUN) python -m devcluster build
+	@ROLLOUT_CALLS=$(or $(CALLS),20000) $(RUN) pytest -s -x tests/gateway
+
+.PHONY: soak-autoscaling
+soak-autoscaling: setup ## a load that comes and goes, slowly enough that pods do too (PERIOD=300 seconds)
+	@$(RUN) python -m devcluster build
+	@WAVE_PERIOD=$(or $(PERIOD),300) $(RUN) pytest -s tests/e2e/test_autoscaling.py -k comes_and_goes
 
 .PHONY: images
 images: setup ## build the images as OCI archives and print their sizes
