@@ -3,9 +3,8 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,7 @@ from support.killing import kill, processes
 from support.operators import Operators, Pod
 from support.outage import API_SERVER, ETCD, bring_back, lose
 from support.served import Served
-from support.showing import CLIENTS
+from support.unaffected import unaffected
 from support.waiting import eventually, steadily
 
 FAILOVER = 15.0
@@ -59,18 +58,6 @@ def works_within(served: Served, seconds: float) -> float:
 def wanted(served: Served) -> int:
     deployments = served.get("deployments", "-l", f"onceserve.dev/modeldeployment={served.name}")["items"]
     return sum(each["spec"]["replicas"] for each in deployments)
-
-
-def unaffected(served: Served, loss: Callable[[], Any]) -> None:
-    """Have clients ask meanwhile: none of their calls fails."""
-    with served.running_load(*CLIENTS) as load:
-        time.sleep(1)
-        loss()
-        time.sleep(1)
-        seen = load.end()
-    print(f"{seen.calls} calls, {seen.failed} failed, p99 {1e3 * seen.latency(0.99):.0f} ms")
-    assert seen.failures == []
-    assert seen.calls > 100
 
 
 def test_two_run_on_different_nodes(operators: Operators) -> None:

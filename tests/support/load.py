@@ -1,26 +1,29 @@
-"""Clients that ask a model and never retry, as a process of its own that can run in a node's network.
+"""Clients that ask a model, as a process of its own that can run in a node's network.
 
     python load.py URL BODY_FILE LOOP,CONNECTIONS,CLIENTS[,RATE]...
 
 LOOP closed: each client asks again a moment after its answer. LOOP open: so many CLIENTS share RATE calls a second that
 are due whatever the answers take; latency counts from when a call was due. CONNECTIONS new: one for each call;
-keep-alive: one for each client.
+keep-alive: one for each client; neither asks twice. CONNECTIONS patient: one for each try, and who is told that there
+is no room (429) tries again after as long as the answer says (Retry-After), for a minute.
 
 Each line on standard input ends a window and prints what was seen in it, as one line of JSON; the end of the input ends
 the load as well. A call belongs to the window in which it ends.
 """
 
+import contextlib
 import http.client
 import itertools
 import json
 import math
+import random
 import sys
 import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 PAUSE = 0.005
@@ -29,6 +32,11 @@ GROWTH = 1.03
 """From one bucket of latency to the next."""
 KEPT = 1000
 """Failures whose words are kept, in each window."""
+TIMEOUT = 30
+"""Seconds after which a call that is not answered has failed."""
+PATIENCE = 60
+"""Seconds within which a call that is refused is made again."""
+HEADERS = {"Content-Type": "application/json"}
 
 
 class Window:
@@ -37,6 +45,7 @@ class Window:
     def __init__(self) -> None:
         self.begun = time.time()
         self.failed = 0
+        self.refused = 0
         self.failures: list[dict[str, Any]] = []
         self.pods: Counter[str] = Counter()
         self.bodies: Counter[str] = Counter()
@@ -65,12 +74,66 @@ class Window:
         return json.dumps({**vars(self), "ended": time.time()})
 
 
+class Answer(NamedTuple):
+    """What a call led to."""
+
+    status: int
+    body: bytes
+    pod: str
+    retry_after: float
+    """Seconds."""
+
+
+class Caller:
+    """A connection on which nothing is asked twice."""
+
+    def __init__(self, url: str, body: bytes, connections: str) -> None:
+        parts = urlsplit(url)
+        self._path, self._body = parts.path, body
+        self._headers = HEADERS | ({} if connections == "keep-alive" else {"Connection": "close"})
+        self._connection = http.client.HTTPConnection(parts.netloc, timeout=TIMEOUT)
+
+    def call(self) -> Answer:
+        """Make a call; raises OSError or HTTPException where there is no answer."""
+        try:
+            self._connection.request("POST", self._path, self._body, self._headers)
+            response = self._connection.getresponse()
+            told = response.headers
+            retry_after = float(told.get("retry-after", 0))
+            return Answer(response.status, response.read(), told.get("onceserve-pod", ""), retry_after)
+        except (OSError, http.client.HTTPException):
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
+
+
+class PatientCaller(Caller):
+    """Asks again while there is no room; `refused` is told each time."""
+
+    def __init__(self, url: str, body: bytes, refused: Callable[[], None]) -> None:
+        super().__init__(url, body, "new")
+        self._refused = refused
+
+    def call(self) -> Answer:
+        until = time.monotonic() + PATIENCE
+        while True:
+            answer = super().call()
+            # Who was refused together does not come back together.
+            pause = answer.retry_after * random.uniform(1, 1.5)
+            if answer.status != http.client.TOO_MANY_REQUESTS or time.monotonic() + pause > until:
+                return answer
+            self._refused()
+            time.sleep(pause)
+
+
 class Load:
     """All clients, and the window that is open."""
 
     def __init__(self, url: str, body: bytes) -> None:
-        parts = urlsplit(url)
-        self._host, self._path = parts.netloc, parts.path
+        self._url = url
         self._body = body
         self._lock = threading.Lock()
         self._revisions: dict[bytes, str] = {}
@@ -83,33 +146,41 @@ class Load:
             done, self._window = self._window, Window()
             return done
 
+    def caller(self, connections: str) -> Caller:
+        """Return what one client asks by."""
+        if connections == "patient":
+            return PatientCaller(self._url, self._body, self._refuse)
+        return Caller(self._url, self._body, connections)
+
+    def _refuse(self) -> None:
+        with self._lock:
+            self._window.refused += 1
+
     def client(self, kind: str, due: Iterator[float], connections: str) -> None:
         """Ask whenever it is due."""
-        headers = {"Content-Type": "application/json"} | ({"Connection": "close"} if connections == "new" else {})
-        connection = http.client.HTTPConnection(self._host, timeout=10)
+        with contextlib.closing(self.caller(connections)) as caller:
+            self._ask(kind, due, caller)
+
+    def _ask(self, kind: str, due: Iterator[float], caller: Caller) -> None:
         met: list[str] = []
         for begun in due:
             try:
-                connection.request("POST", self._path, self._body, headers)
-                response = connection.getresponse()
-                body, pod = response.read(), response.headers.get("onceserve-pod", "")
+                answer = caller.call()
             except (OSError, http.client.HTTPException) as error:
-                connection.close()
                 with self._lock:
                     self._window.fail(kind, f"{type(error).__name__}: {error}")
                 continue
             seconds = time.monotonic() - begun
             with self._lock:
-                if response.status != http.client.OK:
-                    self._window.fail(kind, f"{response.status} {body!r}")
+                if answer.status != http.client.OK:
+                    self._window.fail(kind, f"{answer.status} {answer.body!r}")
                     continue
-                revision = self._revision(body)
-                self._window.note(kind, revision, seconds, pod=pod, body=body.decode())
+                revision = self._revision(answer.body)
+                self._window.note(kind, revision, seconds, pod=answer.pod, body=answer.body.decode())
                 if revision not in met[-1:]:
                     # It has met another one since.
                     self._window.returns += revision in met
                     met = [*(each for each in met if each != revision), revision]
-        connection.close()
 
     def _revision(self, body: bytes) -> str:
         if body not in self._revisions:

@@ -1,6 +1,7 @@
 """A load from within the cluster, and what its clients saw from mark to mark."""
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -32,7 +33,10 @@ class Seen:
 class Window:
     """What clients saw between two marks, or in several windows that were added."""
 
+    begun: float = math.inf
     seconds: float = 0
+    refused: int = 0
+    """Answers that there was no room, after which a client asked again."""
     failed: int = 0
     failures: list[dict[str, Any]] = field(default_factory=list)
     """The first ones, each with its time and words."""
@@ -48,7 +52,9 @@ class Window:
         """Return what the load printed."""
         told = json.loads(line)
         return cls(
+            begun=told["begun"],
             seconds=told["ended"] - told["begun"],
+            refused=told["refused"],
             failed=told["failed"],
             failures=told["failures"],
             returns=told["returns"],
@@ -63,7 +69,9 @@ class Window:
 
     def add(self, later: "Window") -> None:
         """Take in what was seen later."""
+        self.begun = min(self.begun, later.begun)
         self.seconds += later.seconds
+        self.refused += later.refused
         self.failed += later.failed
         self.failures += later.failures
         self.returns += later.returns

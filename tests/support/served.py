@@ -20,13 +20,14 @@ ROWS: list[list[float]] = json.loads((EXAMPLE / "test-set.json").read_text())["r
 
 
 class Served:
-    """One ModelDeployment named breast-cancer in a namespace."""
+    """One ModelDeployment in a namespace."""
 
     name = "breast-cancer"
 
-    def __init__(self, cluster: Cluster, namespace: str) -> None:
+    def __init__(self, cluster: Cluster, namespace: str, name: str = name) -> None:
         self.cluster = cluster
         self.namespace = namespace
+        self.name = name
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl in the namespace."""
@@ -34,9 +35,13 @@ class Served:
 
     def create(self) -> None:
         """Apply the example as the README says."""
+        self.create_models()
+        self.kubectl("apply", "-f", str(EXAMPLE / "modeldeployment.yaml"))
+
+    def create_models(self) -> None:
+        """Keep the models of the example in the namespace."""
         for name, file in {"breast-cancer": "model.onnx", "breast-cancer-v2": "model-v2.onnx"}.items():
             self.kubectl("create", "configmap", name, f"--from-file=model.onnx={EXAMPLE / file}")
-        self.kubectl("apply", "-f", str(EXAMPLE / "modeldeployment.yaml"))
 
     def apply(self, name: str, spec: dict[str, Any]) -> None:
         """Apply a further ModelDeployment."""
@@ -60,9 +65,9 @@ class Served:
         generation: int = json.loads(asked)["metadata"]["generation"]
         return generation
 
-    def wait(self, condition: str, timeout: float = 60, name: str = name) -> None:
+    def wait(self, condition: str, timeout: float = 60, name: str = "") -> None:
         """Have kubectl wait for a condition."""
-        self.kubectl("wait", f"mdep/{name}", f"--for=condition={condition}", f"--timeout={timeout}s")
+        self.kubectl("wait", f"mdep/{name or self.name}", f"--for=condition={condition}", f"--timeout={timeout}s")
 
     def wait_complete(self) -> None:
         """Wait until it serves with all its replicas."""
@@ -73,12 +78,12 @@ class Served:
         """Return an object or a list as data."""
         return json.loads(self.kubectl("get", what, *arguments, "-o", "json"))
 
-    def status(self, name: str = name) -> dict[str, Any]:
+    def status(self, name: str = "") -> dict[str, Any]:
         """Return a ModelDeployment's status."""
-        status: dict[str, Any] = self.get(f"mdep/{name}").get("status", {})
+        status: dict[str, Any] = self.get(f"mdep/{name or self.name}").get("status", {})
         return status
 
-    def condition(self, kind: str, name: str = name) -> dict[str, Any]:
+    def condition(self, kind: str, name: str = "") -> dict[str, Any]:
         """Return a condition; empty where it is not known."""
         conditions = self.status(name).get("conditions", [])
         return next((each for each in conditions if each["type"] == kind), {})
