@@ -12,12 +12,16 @@ from typing import Any
 
 import pytest
 
+from contract.serving.process import COMMAND
 from devcluster.cluster import Cluster
 from e2e.conftest import SYSTEM
+from onceserve_serving.idempotency.keys import Keys
+from onceserve_serving.observation import ROUTE
 from support import chart_store
 from support.chart_store import ChartStore
 from support.killing import kill
 from support.loading import CLIENT_NODE
+from support.node_database import NodePostgresql
 from support.served import ROWS, Served, await_ready_pods, request_body
 from support.waiting import eventually
 
@@ -26,12 +30,6 @@ CLIENTS = 8
 ANSWERS = 10
 """Times that each key is answered at least."""
 STORE_NODE, LOST_NODE = "node-2", "node-3"
-IDEMPOTENCY = {
-    "mode": "Required",
-    "store": {"type": "Redis", "urlFrom": {"secretKeyRef": {"name": "store", "key": "url"}}},
-    "lease": "5s",
-    "retention": "1h",
-}
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +41,26 @@ def store(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture
 def keeping(served: Served, store: ChartStore) -> Served:
-    """The example, which requires keys; a run takes a while, so that a kill meets some."""
-    served.kubectl("create", "secret", "generic", "store", f"--from-literal=url={store.url}")
-    served.patch({"idempotency": IDEMPOTENCY, "batching": {"maxDelay": "300ms"}})
+    """The example, which requires keys and keeps answers in the chart's store."""
+    keep(served, "Redis", store.url)
+    return served
+
+
+@pytest.fixture
+def database(installed: Cluster) -> Iterator[NodePostgresql]:
+    with NodePostgresql(installed, CLIENT_NODE) as server:
+        yield server
+
+
+def keep(served: Served, kind: str, url: str) -> None:
+    """Have the example require keys; a run takes a while, so that a kill meets some."""
+    served.kubectl("create", "secret", "generic", "store", f"--from-literal=url={url}")
+    store = {"type": kind, "urlFrom": {"secretKeyRef": {"name": "store", "key": "url"}}}
+    idempotency = {"mode": "Required", "store": store, "lease": "5s", "retention": "1h"}
+    served.patch({"idempotency": idempotency, "batching": {"maxDelay": "300ms"}})
     served.wait_complete()
     # Those on their way out, too: until the nodes have learnt of it they still get requests, and refuse keys.
     eventually(lambda: len(served.every_pod()) == 3, "the pods without a store are gone", 60)
-    return served
 
 
 class Asked:
@@ -141,6 +152,38 @@ def test_each_key_has_one_answer_whatever_dies(keeping: Served, store: ChartStor
     assert asked["failures"]
     assert attempts > keys
     assert len(asked["versions"]) == 2
+
+
+def ledger(served: Served, url: str) -> list[dict[str, Any]]:
+    """Return what `onceserve ledger` lists, as people run it from a node."""
+    listed = served.cluster.exec(CLIENT_NODE, [COMMAND, "ledger", "--store", url, "--format", "jsonl"])
+    assert (listed.returncode, listed.stderr) == (0, "")
+    return [json.loads(line) for line in listed.stdout.splitlines()]
+
+
+@pytest.mark.timeout(300)
+def test_each_key_has_one_row_in_the_ledger_whatever_dies(served: Served, database: NodePostgresql) -> None:
+    started = time.monotonic()
+    keep(served, "PostgreSQL", database.url)
+    with retries(served) as asked:
+        time.sleep(2)
+        kill_one(served)
+        kill_one(served)
+        kill_all(served)
+        time.sleep(1)
+    rows = ledger(served, database.url)
+    again = sum(row["attempt"] > 1 for row in rows)
+    print(f"{time.monotonic() - started:.0f} s; {len(rows)} rows, {again} of later attempts; client: {asked.report}")
+    assert asked["divergent"] == {}
+    assert asked["lost"] == 0
+    assert set(asked["statuses"]) == {"200"}
+    assert asked["fewest"] >= ANSWERS
+    keys = Keys(scope=f"{served.namespace}/{served.name}".encode())
+    records = [keys.record(f"key-{number}".encode(), "", f"POST {ROUTE}").hex() for number in range(asked["keys"])]
+    assert sorted(row["record"] for row in rows) == sorted(records)
+    # Had no kill met a run, nothing would have been shown.
+    assert asked["failures"]
+    assert again
 
 
 def test_a_store_that_forgets_is_refused_in_words(keeping: Served, store: ChartStore) -> None:

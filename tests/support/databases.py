@@ -11,7 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from devcluster.cluster import free_ports
 from support.debian import program
@@ -52,15 +52,15 @@ class DatabaseServer(ABC):
         assert self._process is not None, "it was not started"
         return self._process
 
-    @property
-    def account(self) -> dict[str, Any]:
-        """Return whom it runs as, as `Popen` takes it."""
-        return {}
+    def entering(self, command: Sequence[str | Path]) -> Sequence[str | Path]:
+        """Return how a command of it is run: as whom, and where."""
+        return command
 
     def start(self) -> None:
         with (self.directory / "log").open("ab") as log:
+            command = self.entering(self.command())
             self._process = subprocess.Popen(
-                self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.directory, **self.account
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.directory
             )
         deadline = time.monotonic() + SECONDS
         while not self.is_ready():
@@ -161,19 +161,15 @@ class Postgresql(DatabaseServer):
     def url_of(self, database: str) -> str:
         return f"postgresql://onceserve@127.0.0.1:{self.port}/{database}"
 
-    @property
-    def account(self) -> dict[str, Any]:
-        # PostgreSQL refuses to run as root.
-        return {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+    def entering(self, command: Sequence[str | Path]) -> Sequence[str | Path]:
+        return as_postgres(command)
 
     def prepare(self) -> None:
         initdb = program("initdb", "postgresql")
-        if self.account:
-            shutil.chown(self.directory, "postgres", "postgres")
+        give_to_postgres(self.directory)
         options = ["--auth=trust", "--username=onceserve", "--encoding=UTF8", "--no-locale", "--no-sync"]
-        subprocess.run(
-            [initdb, "--pgdata", self._data, *options], check=True, capture_output=True, cwd="/", **self.account
-        )
+        command = self.entering([initdb, "--pgdata", self._data, *options])
+        subprocess.run(command, check=True, capture_output=True, cwd="/")
 
     def start(self) -> None:
         super().start()
@@ -198,9 +194,8 @@ class Postgresql(DatabaseServer):
         return [program("postgres", "postgresql"), "-D", self._data, *options]
 
     def is_ready(self) -> bool:
-        place = ["--host", "127.0.0.1", "--port", str(self.port)]
-        asked = subprocess.run([program("pg_isready", "postgresql"), *place], capture_output=True, check=False)
-        return asked.returncode == 0
+        command = self.entering([program("pg_isready", "postgresql"), "--host", "127.0.0.1", "--port", str(self.port)])
+        return subprocess.run(command, capture_output=True, check=False, cwd="/").returncode == 0
 
     def signal(self, number: int) -> None:
         # Its backends are processes of their own, which end by themselves where they are asked to.
@@ -220,9 +215,8 @@ class Postgresql(DatabaseServer):
         """Return what psql prints for one statement or command."""
         place = ["--host", "127.0.0.1", "--port", str(self.port), "--username", "onceserve", "--dbname", database]
         given = ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1", *place]
-        result = subprocess.run(
-            [program("psql", "postgresql"), *given], input=sql, capture_output=True, text=True, check=False
-        )
+        command = self.entering([program("psql", "postgresql"), *given])
+        result = subprocess.run(command, input=sql, capture_output=True, text=True, check=False, cwd="/")
         assert result.returncode == 0, result.stderr
         return str(result.stdout).strip()
 
@@ -241,10 +235,8 @@ class PgBouncer(DatabaseServer):
     def url_of(self, database: str) -> str:
         return f"postgresql://onceserve@127.0.0.1:{self.port}/{database}"
 
-    @property
-    def account(self) -> dict[str, Any]:
-        # It refuses to run as root as well.
-        return self._behind.account
+    def entering(self, command: Sequence[str | Path]) -> Sequence[str | Path]:
+        return as_postgres(command)
 
     def prepare(self) -> None:
         (self.directory / "pgbouncer.ini").write_text(
@@ -252,8 +244,7 @@ class PgBouncer(DatabaseServer):
             f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\nauth_type = any\n"
             "pool_mode = transaction\ndefault_pool_size = 4\nserver_round_robin = 1\n"
         )
-        if self.account:
-            shutil.chown(self.directory, "postgres", "postgres")
+        give_to_postgres(self.directory)
 
     def command(self) -> Sequence[str | Path]:
         return [program("pgbouncer", "pgbouncer"), "-q", self.directory / "pgbouncer.ini"]
@@ -262,6 +253,18 @@ class PgBouncer(DatabaseServer):
         place = ["--host", "127.0.0.1", "--port", str(self.port)]
         asked = subprocess.run([program("pg_isready", "postgresql"), *place], capture_output=True, check=False)
         return asked.returncode == 0
+
+
+def as_postgres(command: Sequence[str | Path]) -> Sequence[str | Path]:
+    """Return a command that root runs as the account of PostgreSQL, whose programs refuse to run as root."""
+    account = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]
+    return [*account, *command] if os.geteuid() == 0 else command
+
+
+def give_to_postgres(directory: Path) -> None:
+    """Let that account write there."""
+    if os.geteuid() == 0:
+        shutil.chown(directory, "postgres", "postgres")
 
 
 def children(pid: int) -> list[int]:
