@@ -168,7 +168,7 @@ def outage(seen: Window) -> str:
     return f"{seen.calls} calls, {seen.failed} failed, within {seconds:.1f} s: {sorted(words)}"
 
 
-# The last one: for two minutes the clients' node keeps connections in mind that hung, and calls from their ports hang too.
+# The last one: for two minutes the clients' node remembers connections that hung, and calls from their ports hang too.
 def test_a_lost_node_costs_no_answer(served: Served, store: ChartStore) -> None:
     served.patch({"replicas": 3})
     await_ready_pods(served, 3)
