@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from onceserve_serving.errors import OverloadedError, too_late
+from onceserve_serving.errors import OverloadedError, StoreBusyError, too_late
 
 WEIGHT: Final = 0.05
 """Share of the newest interval in the estimated interval between two answers."""
@@ -22,34 +22,60 @@ LATEST: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """Requests worked on at a time, requests that may wait (as many again aside), and the bytes that these may have."""
+    """Requests worked on at a time, requests that may wait, and the bytes that these may have."""
 
     concurrency: int
     queue: int
     queue_bytes: int
 
 
-class Admission:
-    """The door to one model. Who has entered must leave.
+class Room:
+    """Room for requests with a key: as much as there is for all that are worked on and wait for their turn.
 
-    `rejected` is told the reason of each refusal: queue, bytes or deadline.
+    Who has taken a place must give it back. `rejected` is told of each refusal, for which the reason is the store.
+    """
+
+    def __init__(self, capacity: Capacity, rejected: Callable[[str], None]) -> None:
+        self._capacity = capacity
+        self._rejected = rejected
+        self._taken = 0
+        self._bytes = 0
+
+    def take(self, size: int) -> None:
+        """Take a place for a request of so many bytes, or raise StoreBusyError."""
+        capacity = self._capacity
+        beyond = self._taken - capacity.concurrency
+        # As at the door: the first are taken whatever their bytes.
+        if beyond >= 0 and (beyond >= capacity.queue or self._bytes + size > capacity.queue_bytes):
+            self._rejected("store")
+            raise StoreBusyError
+        self._taken += 1
+        self._bytes += size
+
+    def give_back(self, size: int) -> None:
+        """Give the place of such a request back."""
+        self._taken -= 1
+        self._bytes -= size
+
+
+class Admission:
+    """The door to one model. Who has entered must leave; who may step aside has a place in `keyed`.
+
+    `rejected` is told the reason of each refusal: queue, bytes, deadline, or store.
     """
 
     def __init__(self, capacity: Capacity, rejected: Callable[[str], None]) -> None:
         self.active = 0
         self.aside = 0
+        self.queued = 0
         self.queued_bytes = 0
-        self._aside_bytes = 0
+        self.keyed = Room(capacity, rejected)
         self._capacity = capacity
         self._rejected = rejected
-        self._queue: OrderedDict[asyncio.Future[None], int] = OrderedDict()
+        # The bytes of those who came; None for those who come back, who have taken their room before.
+        self._queue: OrderedDict[asyncio.Future[None], int | None] = OrderedDict()
         self._interval = 0.0
         self._left_at = 0.0
-
-    @property
-    def queued(self) -> int:
-        """How many requests wait."""
-        return len(self._queue)
 
     def enter_now(self) -> bool:
         """Enter if nobody has to wait; tell whether that was so."""
@@ -81,22 +107,24 @@ class Admission:
         else:
             self._left_at = 0.0
 
-    def has_room_aside(self, size: int) -> bool:
-        """Tell whether one more request of so many bytes may step aside; the first always may."""
-        capacity = self._capacity
-        return not self.aside or (self.aside < capacity.queue and self._aside_bytes + size <= capacity.queue_bytes)
-
-    def step_aside(self, size: int) -> None:
-        """Let another in while a request of so many bytes waits for something else than the model."""
+    def step_aside(self) -> None:
+        """Let another in while a request waits for something else than the model."""
         self.aside += 1
-        self._aside_bytes += size
         self.active -= 1
         self._let_in()
 
-    def come_back(self, size: int) -> None:
-        """Go on after that, at once: nobody else enters before there is room again."""
+    async def come_back(self, deadline: float) -> None:
+        """Go on after that as soon as it is this request's turn among those who came meanwhile.
+
+        Raises DeadlineExceededError if it took too long; then it still is aside.
+        """
+        if not self.enter_now():
+            await self._wait(None, deadline)
         self.aside -= 1
-        self._aside_bytes -= size
+
+    def come_back_to_leave(self) -> None:
+        """End being aside right before leaving, so that there is nobody whom it could keep out."""
+        self.aside -= 1
         self.active += 1
 
     def check_time(self, deadline: float) -> None:
@@ -115,11 +143,13 @@ class Admission:
         """Return the seconds after which there will be room, by the rate of the recent answers."""
         return min(max(self._interval * (len(self._queue) + 1), SOONEST), LATEST)
 
-    async def _wait(self, size: int, deadline: float) -> None:
+    async def _wait(self, size: int | None, deadline: float) -> None:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
         self._queue[turn] = size
-        self.queued_bytes += size
+        if size is not None:
+            self.queued += 1
+            self.queued_bytes += size
         timer = loop.call_later(max(deadline - time.monotonic(), 0.0), self._expire, turn)
         try:
             await turn
@@ -136,11 +166,11 @@ class Admission:
         return not self._queue and self.active < self._capacity.concurrency
 
     def _check_queue(self, size: int) -> None:
-        full = len(self._queue) >= self._capacity.queue
+        full = self.queued >= self._capacity.queue
         if full or self.queued_bytes + size > self._capacity.queue_bytes:
             self._rejected("queue" if full else "bytes")
             raise OverloadedError(
-                f"{self.active} requests are being worked on and {len(self._queue)} wait ({self.queued_bytes} bytes), "
+                f"{self.active} requests are being worked on and {self.queued} wait ({self.queued_bytes} bytes), "
                 f"which is as many as this server takes",
                 self.retry_after(),
             )
@@ -160,7 +190,10 @@ class Admission:
             turn.set_exception(too_late())
 
     def _forget(self, turn: "asyncio.Future[None]") -> None:
-        self.queued_bytes -= self._queue.pop(turn, 0)
+        size = self._queue.pop(turn, None)
+        if size is not None:
+            self.queued -= 1
+            self.queued_bytes -= size
 
     def _note_interval(self) -> None:
         now = time.monotonic()

@@ -59,6 +59,17 @@ class OverloadedError(RetryLaterError):
     """No more requests are taken now; one probably will be then."""
 
 
+class StoreBusyError(OverloadedError):
+    """As many requests with a key are in hand as may be: they wait for the store of idempotency."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "as many requests wait for the store that keeps the answers as may; "
+            "this one was neither looked up nor run, and may be sent again with the same key",
+            1.0,
+        )
+
+
 class InvalidKeyError(OnceServeError):
     """The request's Idempotency-Key is missing where it must be there, or of a wrong form."""
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from onceserve_serving import logs
+from onceserve_serving.errors import OverloadedError
 from onceserve_serving.tracing import Attributes, Trace, Tracing
 
 REQUEST_ID: Final = b"x-request-id"
@@ -97,7 +98,9 @@ class Observer:
             _end(observation.trace, observation, status, code)
         if status >= SERVER_FAULT:
             words = ("%s failed: %s", observation.path[:LONGEST], observation.error)
-            log.error(*words, extra=_facts(observation, status, seconds, code))
+            # To refuse what is too much is what the server is to do.
+            level = logging.WARNING if isinstance(observation.error, OverloadedError) else logging.ERROR
+            log.log(level, *words, extra=_facts(observation, status, seconds, code))
         if self._access_log:
             path = observation.path[:LONGEST]
             access.info(

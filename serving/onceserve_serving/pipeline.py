@@ -89,11 +89,14 @@ class Pipeline:
         patient_until = min(now + keyed.wait, deadline)
 
         async def answer(place: Place) -> Answered:
+            *_, run_by, admission = place
+
             async def run() -> Outcome:
+                await seat.take_again(run_by)
                 return keyed.encode(await _run(place))
 
-            seat = guard.seat(place[-1], call.size)
-            return await guard.answer(Question(keyed.record, keyed.fingerprint, row, keyed.refuse, seat), run)
+            with guard.seat(admission, call.size) as seat:
+                return await guard.answer(Question(keyed.record, keyed.fingerprint, row, keyed.refuse, seat), run)
 
         while True:
             try:
@@ -101,7 +104,7 @@ class Pipeline:
                     keyed.record, keyed.fingerprint, deadline, lambda: self._patiently(call, answer, patient_until)
                 )
             except InvalidRequestError as refused:
-                return await self.recall(keyed, refused)
+                return await self.recall(keyed, call.size, refused)
             except InProgressError:
                 # Who was joined may have had less patience.
                 if time.monotonic() >= patient_until:
@@ -110,12 +113,13 @@ class Pipeline:
             else:
                 return guard.coalesced(answered) if joined else answered
 
-    async def recall(self, keyed: Keyed, refused: Exception) -> Answered:
-        """Return the answer that was given to a request which would be refused now; raises `refused` if none was.
+    async def recall(self, keyed: Keyed, size: int, refused: Exception) -> Answered:
+        """Return the answer that was given to a request of so many bytes which would be refused now.
 
-        A model of another signature, or another version, may have come since.
+        A model of another signature, or another version, may have come since. Raises `refused` if none was, and the
+        errors of `Guard.kept`.
         """
-        kept = await self._found_guard().kept(keyed.record, keyed.fingerprint)
+        kept = await self._found_guard().kept(keyed.record, keyed.fingerprint, size)
         if kept is None:
             raise refused
         return kept

@@ -72,6 +72,10 @@ class Repository:
         """Return how many requests wait for their turn, for whatever model."""
         return sum(model.queued for model in self._models.values())
 
+    def aside(self) -> int:
+        """Return how many requests gave their place to others while they wait for the store, for whatever model."""
+        return sum(model.aside for model in self._models.values())
+
     def index(self) -> list[Row]:
         """Return all models that are or can be loaded."""
         known = [Row(one.name, one.version, one.state, one.reason) for one in self._models.values()]

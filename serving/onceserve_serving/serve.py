@@ -53,13 +53,15 @@ class Service:
         self._edge = edge.from_settings(settings, self._telemetry.reloaded)
         self.loader = Loader(settings, self._telemetry)
         self._catalog = Catalog(settings)
+        terms = _terms(settings, self._telemetry)
         self._repository = Repository(
             self.loader.load,
             self._catalog.sources,
-            _terms(settings, self._telemetry),
+            terms,
             control=settings.allow_model_control or settings.repository is not None,
         )
         self._telemetry.watch_queue(self._repository.queued)
+        self._telemetry.watch_aside(self._repository.aside)
         for name in self._catalog.at_start():
             self._repository.expect(name)
         self._health = Health(
@@ -68,7 +70,7 @@ class Service:
             inference_deadline=settings.inference_deadline,
             smoke_deadline=settings.smoke_deadline,
         )
-        self._answers = answers.from_settings(settings, self._telemetry)
+        self._answers = answers.from_settings(settings, terms.capacity, self._telemetry)
         guard = None if self._answers is None else self._answers.guard
         self._pipeline = pipeline = Pipeline(timeout=settings.timeout, guard=guard)
         self._grpc = self._grpc_server(pipeline)

@@ -89,6 +89,11 @@ class ServedModel:
         return self._admission.queued
 
     @property
+    def aside(self) -> int:
+        """How many requests gave their place to others while they wait for the store."""
+        return self._admission.aside
+
+    @property
     def busy(self) -> bool:
         """Whether a run or a load goes on off the event loop."""
         return self._runner is not None and self._runner.thread.busy

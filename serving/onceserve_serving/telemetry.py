@@ -65,7 +65,7 @@ class Telemetry:
         )
         self._rejections = Count(
             "onceserve_rejected",
-            "Requests that were not run: no room in the queue, or their deadline had passed.",
+            "Requests that were not run: no room in the queue or to wait for the store, or their deadline had passed.",
             registry,
             ("reason",),
         )
@@ -80,6 +80,11 @@ class Telemetry:
             "operation",
         )
         self._queued = Gauge("onceserve_queued_requests", "Requests that wait for their turn.", registry=registry)
+        self._aside = Gauge(
+            "onceserve_aside_requests",
+            "Requests that a slow store keeps waiting and that have given their place to others.",
+            registry=registry,
+        )
         self._info = Gauge(
             "onceserve_model_info", "The model served; always 1.", ("model", "version", "sha256"), registry=registry
         )
@@ -131,6 +136,10 @@ class Telemetry:
     def watch_queue(self, queued: Callable[[], float]) -> None:
         """Tell how many requests wait by asking this function."""
         self._queued.set_function(queued)
+
+    def watch_aside(self, aside: Callable[[], float]) -> None:
+        """Tell how many requests have given their place to others by asking this function."""
+        self._aside.set_function(aside)
 
     def loaded(self, model: str, version: str, sha256: str, seconds: float) -> None:
         """Record which model is served and how long it took to get it."""

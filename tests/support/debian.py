@@ -1,9 +1,11 @@
 """Programs that tests start: from Debian's packages, which are installed where that is possible."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,7 +40,9 @@ def _installed(name: str, package: str) -> Path | None:
             f"{name} is missing: install {package} (on Debian, as root, the tests do it themselves)"
         )
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    with _nothing_started():
+    with _alone(), _nothing_started():
+        if found := _find(name):
+            return found
         for arguments in (["update"], ["install", "--yes", "--no-install-recommends", package]):
             result = subprocess.run(
                 ["apt-get", *arguments], env=environment, capture_output=True, text=True, check=False
@@ -46,6 +50,14 @@ def _installed(name: str, package: str) -> Path | None:
     if result.returncode != 0:
         raise MissingProgramError(f"apt-get could not install {package}:\n{result.stdout}{result.stderr}")
     return _find(name)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Let no other of the tests' processes install at the same time."""
+    with (Path(tempfile.gettempdir()) / "onceserve-tests-apt.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager

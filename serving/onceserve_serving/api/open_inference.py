@@ -161,7 +161,7 @@ class Exchange:
     async def _once(self, keyed: Keyed, decode: Decode, size: int) -> Answered:
         pipeline = self._endpoint.pipeline
         if self._unserved is not None:
-            return await pipeline.recall(keyed, self._unserved)
+            return await pipeline.recall(keyed, size, self._unserved)
         return await pipeline.infer_once(Call(self._model, size, decode, self._deadline, self._seen.tenant), keyed)
 
     def abandon(self) -> None:

@@ -73,6 +73,9 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     errors.StoreFailedError: Kind(
         HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", "store-failed", "The store of answers does not answer"
     ),
+    errors.StoreBusyError: Kind(
+        HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", "store-busy", "Too many wait for the store of answers"
+    ),
     errors.AnswerNotKeptError: Kind(
         HTTPStatus.GONE, "FAILED_PRECONDITION", "answer-not-kept", "The answer was given and is not kept"
     ),

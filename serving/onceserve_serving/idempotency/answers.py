@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from typing import Final
 
+from onceserve_serving.admission import Capacity
 from onceserve_serving.errors import InvalidSettingsError, StoreRefusedError
 from onceserve_serving.idempotency.guard import Guard, Terms
 from onceserve_serving.idempotency.renewal import Renewal
@@ -76,8 +77,11 @@ class Answers:
                 log.debug("removed %d answers that are kept no longer", swept)
 
 
-def from_settings(settings: Settings, telemetry: Telemetry) -> Answers | None:
-    """Return what the settings ask for, None without a store; raises StoreRefusedError."""
+def from_settings(settings: Settings, capacity: Capacity, telemetry: Telemetry) -> Answers | None:
+    """Return what the settings ask for, None without a store; raises StoreRefusedError.
+
+    `capacity` is a model's, and bounds those whom none takes as well.
+    """
     if not settings.idempotency_store or settings.idempotency_mode == "disabled":
         return None
     terms = Terms(
@@ -85,6 +89,7 @@ def from_settings(settings: Settings, telemetry: Telemetry) -> Answers | None:
         retention=settings.idempotency_retention,
         fail_open=settings.idempotency_when_store_fails == "fail-open",
         ledger=has_ledger(settings.idempotency_store),
+        recalls=capacity,
     )
     if not settings.idempotency_scope:
         log.info("no --idempotency-scope: keys are unique by caller and route alone among all who use this store")

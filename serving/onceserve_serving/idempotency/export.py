@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple, TextIO
 
-from onceserve_serving.idempotency.ledger import LedgerEntry, LedgerFilter
-from onceserve_serving.idempotency.store import LedgerStore
+from onceserve_serving.idempotency.ledger import Ledger, LedgerEntry, LedgerFilter
 
 WIDTHS: Final = {"completed_at": 32, "tenant": 16, "model": 20, "revision": 24, "attempt": 7, "status": 6, "record": 64}
 """Columns of the table, and the characters that they have at least: what comes later is not known yet."""
@@ -24,18 +23,18 @@ class Format(NamedTuple):
     line: Callable[[LedgerEntry], str]
 
 
-async def write(store: LedgerStore, wanted: Sequence[LedgerFilter], form: str, to: TextIO) -> None:
-    """Open the store, write the entries that any filter wants as they come, and close it; errors are the store's."""
+async def write(ledger: Ledger, wanted: Sequence[LedgerFilter], form: str, to: TextIO) -> None:
+    """Open the ledger, write the entries that any filter wants as they come, and close it; errors are the ledger's."""
     header, line = FORMATS[form]
     try:
-        await store.open()
+        await ledger.open()
         to.write(header)
         for each in wanted:
-            async for entry in store.entries(each):
+            async for entry in ledger.entries(each):
                 to.write(line(entry))
         to.flush()
     finally:
-        await store.close()
+        await ledger.close()
 
 
 def values(entry: LedgerEntry) -> dict[str, str | int]:

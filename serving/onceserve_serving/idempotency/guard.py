@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
-from onceserve_serving.admission import Admission
+from onceserve_serving.admission import Admission, Capacity, Room
 from onceserve_serving.errors import (
     AnswerNotKeptError,
     DeadlineExceededError,
@@ -59,12 +59,16 @@ NOTHING_RAN: Final = (DeadlineExceededError, NotReadyError)
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How long a claim lasts without renewal and an answer is kept, in seconds, and what to do without a store."""
+    """How long a claim lasts without renewal and an answer is kept, in seconds, and what to do without a store.
+
+    `recalls` bounds the requests that are only looked up, since the model would refuse them.
+    """
 
     lease: float
     retention: float
     fail_open: bool
     ledger: bool
+    recalls: Capacity
 
 
 class Question(NamedTuple):
@@ -100,14 +104,15 @@ class Guard:
         self._telemetry = telemetry
         self._calls = Calls(telemetry)
         self._seats = Seats()
+        self._recalls = Room(terms.recalls, telemetry.rejected)
         self._confirming: Confirming[Answered] = Confirming(store, renewal, self._calls)
 
     def seat(self, admission: Admission, size: int) -> Seat:
-        """Return the seat of a request of so many bytes, which that has let in."""
+        """Return the seat of a request of so many bytes, which that has let in; to be entered while it is in hand."""
         return Seat(self._seats, admission, size)
 
     async def answer(self, question: Question, run: Run) -> Answered:
-        """Return the one answer to a question, by running it if nobody has.
+        """Return the one answer to a question, by running it if nobody has; `run` takes its seat again.
 
         Raises KeyMismatchError, InProgressError, AnswerNotKeptError, StoreFailedError (an UnconfirmedError if it has
         run, and may yet be answered), and of the run's errors those of a run that never began; all others are answers.
@@ -133,16 +138,19 @@ class Guard:
                     # Another has answered, or will: the store says what, by this request's own fingerprint.
                     self._telemetry.idempotent("lost")
 
-    async def kept(self, record: bytes, fingerprint: Fingerprint) -> Answered | None:
-        """Return the answer that was given to a request, None if there is none yet; nothing is claimed.
+    async def kept(self, record: bytes, fingerprint: Fingerprint, size: int) -> Answered | None:
+        """Return the answer that was given to a request of so many bytes, None if there is none; nothing is claimed.
 
-        Raises KeyMismatchError, AnswerNotKeptError, StoreFailedError.
+        Raises KeyMismatchError, AnswerNotKeptError, StoreFailedError, StoreBusyError.
         """
+        self._recalls.take(size)
         try:
             self._calls.check()
             found = await self._calls.until_known("read", lambda: self._store.read(record))
         except StoreUnavailableError as error:
             raise failed(error) from error
+        finally:
+            self._recalls.give_back(size)
         if found is None or found.answer is None:
             return None
         if not found.fingerprint.is_of(fingerprint):
@@ -196,17 +204,14 @@ class Guard:
 
     async def _claim(self, question: Question, claim_id: bytes) -> Claimed:
         self._calls.check()
-        question.seat.check_room()
         terms = self._terms
         claim = Claim(question.record, question.fingerprint, claim_id, terms.lease, terms.retention)
-        with question.seat:
-            return await self._calls.until_known("claim", lambda: self._store.claim(claim))
+        return await question.seat.wait(self._calls.until_known("claim", lambda: self._store.claim(claim)))
 
     async def _complete(self, question: Question, claim_id: bytes, outcome: Outcome) -> bool:
         """Store an outcome; tell whether it is the answer. Raises StoreFailedError if that cannot be known."""
         completion = self._completion(question, claim_id, outcome)
-        with question.seat:
-            told = await self._calls.until_known("complete", lambda: self._store.complete(completion))
+        told = await question.seat.wait(self._calls.until_known("complete", lambda: self._store.complete(completion)))
         return isinstance(told, Committed)
 
     def _completion(self, question: Question, claim_id: bytes, outcome: Outcome) -> Completion:
@@ -215,8 +220,9 @@ class Guard:
 
     async def _release(self, question: Question, claim_id: bytes) -> None:
         try:
-            with question.seat:
-                await self._calls.until_known("release", lambda: self._store.release(question.record, claim_id))
+            await question.seat.wait(
+                self._calls.until_known("release", lambda: self._store.release(question.record, claim_id))
+            )
         except (StoreUnavailableError, StoreFailedError) as error:
             log.warning("a claim could not be given back, and lasts until its lease ends: %s", error)
 

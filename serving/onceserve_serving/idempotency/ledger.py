@@ -1,8 +1,9 @@
 """The ledger: one row for each answer, written with it."""
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 
 class LedgerRow(NamedTuple):
@@ -45,3 +46,16 @@ class LedgerFilter:
     record: bytes | None = None
     since: datetime | None = None
     until: datetime | None = None
+
+
+class Ledger(Protocol):
+    """The ledger of a store, to be read; what reads it changes nothing."""
+
+    async def open(self) -> None:
+        """Connect; raises InvalidSettingsError if there is none or it may not be read, and StoreUnavailableError."""
+
+    def entries(self, wanted: LedgerFilter) -> AsyncIterator[LedgerEntry]:
+        """Yield the entries in the order of their numbers, which may have gaps; raises StoreUnavailableError."""
+
+    async def close(self) -> None:
+        """Disconnect."""

@@ -1,13 +1,11 @@
 """A store in PostgreSQL, for any number of servers, with a ledger; behind a pooler too, in whatever mode."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from importlib import resources
 from typing import Final, NamedTuple, TypeVar
 
 from onceserve_serving.idempotency.grouping import Groups
-from onceserve_serving.idempotency.ledger import LedgerEntry, LedgerFilter
-from onceserve_serving.idempotency.postgresql_link import Database, Row, Session
+from onceserve_serving.idempotency.postgresql_link import Database, Row, Session, sql
 from onceserve_serving.idempotency.record import Fingerprint, UnreadableRecordError, decode, encode
 from onceserve_serving.idempotency.store import (
     Busy,
@@ -17,7 +15,6 @@ from onceserve_serving.idempotency.store import (
     Completed,
     Completion,
     Done,
-    LedgerStore,
     Lost,
     LostDone,
     Mismatch,
@@ -25,6 +22,7 @@ from onceserve_serving.idempotency.store import (
     Owned,
     Snapshot,
     State,
+    Store,
     Takeover,
     granted,
     milliseconds,
@@ -34,23 +32,19 @@ GRANTS: Final = (New, Owned, Takeover)
 PAGES: Final = 256
 """Pages of 8 KiB that one transaction of the sweep reads."""
 
-ENTRIES: Final = 1000
-"""Entries of the ledger that one statement fetches."""
-
 T = TypeVar("T")
 
 
-def _sql(name: str) -> str:
-    return (resources.files(__package__) / "sql" / f"{name}.sql").read_text()
-
-
-CLAIM, HELD, COMPLETE, COMPLETE_WITH_LEDGER, RELEASE, RENEW, SWEEP, LEDGER = map(
-    _sql, ("claim", "held", "complete", "complete_with_ledger", "release", "renew", "sweep", "ledger")
+CLAIM, HELD, COMPLETE, COMPLETE_WITH_LEDGER, RELEASE, RENEW, SWEEP, UNSUMMARISED = map(
+    sql, ("claim", "held", "complete", "complete_with_ledger", "release", "renew", "sweep", "unsummarised")
 )
 
 SETTLED: Final = f"{HELD.rstrip()} ORDER BY hash FOR NO KEY UPDATE"
 """HELD, of rows that somebody else may just have completed. A lock is written as a change is, so that its commit waits
 for a synchronous standby: a completion that is seen may not have reached it yet, and be forgotten with its server."""
+
+
+SUMMARISE: Final = "ALTER INDEX onceserve_ledger_completed SET (autosummarize = on)"
 
 
 class _Given(NamedTuple):
@@ -60,7 +54,7 @@ class _Given(NamedTuple):
     blob: bytes
 
 
-class PostgresqlStore(LedgerStore):
+class PostgresqlStore(Store):
     """Keeps a row per record; what waits goes in one statement. Claims and completions have a connection each."""
 
     def __init__(self, url: str, timeout: float) -> None:
@@ -106,20 +100,13 @@ class PostgresqlStore(LedgerStore):
         return snapshot
 
     async def sweep(self) -> int:
-        """Delete the rows whose retention has ended, a few pages in each transaction."""
+        """Delete the rows whose retention has ended, a few pages in each transaction; also tune the ledger's index."""
         swept, page, pages = 0, 0, 1
         while page < pages:
             deleted, pages = await self._others.run(_sweep, page)
             swept, page = swept + deleted, page + PAGES
+        await self._others.run(_summarise, None)
         return swept
-
-    async def entries(self, wanted: LedgerFilter) -> AsyncIterator[LedgerEntry]:
-        """Yield the ledger's entries in the order of their numbers, which may have gaps."""
-        last = 0
-        while page := await self._others.run(partial(_entries, wanted), last):
-            for entry in page:
-                yield entry
-            last = page[-1].id
 
     def twin(self) -> "PostgresqlStore":
         """Return an unopened store of the same records."""
@@ -214,11 +201,10 @@ async def _sweep(session: Session, page: int) -> tuple[int, int]:
     return row["deleted"], row["pages"]
 
 
-async def _entries(wanted: LedgerFilter, session: Session, after: int) -> Sequence[LedgerEntry]:
-    rows = await session.fetch(
-        LEDGER, after, wanted.tenant, wanted.model, wanted.record, wanted.since, wanted.until, ENTRIES
-    )
-    return [LedgerEntry(*row) for row in rows]
+async def _summarise(session: Session, _: None) -> None:
+    # No migration: it needs a lock for which it may have to wait as long as somebody reads the ledger.
+    if await session.fetch(UNSUMMARISED):
+        await session.attempt(SUMMARISE)
 
 
 def _columns(rows: Iterable[tuple[object, ...]]) -> Iterable[tuple[object, ...]]:

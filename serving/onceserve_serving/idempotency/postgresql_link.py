@@ -1,7 +1,9 @@
 """Connections to PostgreSQL: to servers that keep what they acknowledge, with the schema as it is to be."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
+from importlib import resources
 from typing import Any, ClassVar, Final, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
@@ -10,6 +12,7 @@ import asyncpg
 from onceserve_serving.errors import InvalidSettingsError
 from onceserve_serving.idempotency import migrations
 from onceserve_serving.idempotency.link import Link
+from onceserve_serving.idempotency.migrations import Migration
 from onceserve_serving.idempotency.store import StoreUnavailableError
 
 OLDEST: Final = 14
@@ -28,10 +31,12 @@ SELECT
 """
 APPLIED: Final = "SELECT number, needs FROM onceserve_migration"
 APPLY: Final = "INSERT INTO onceserve_migration (number, needs) VALUES ($1, $2)"
-LOCKED: Final = """
-CREATE TABLE IF NOT EXISTS onceserve_migration (number integer PRIMARY KEY, needs integer NOT NULL);
-LOCK TABLE onceserve_migration IN EXCLUSIVE MODE
-"""
+FIRST_TABLE: Final = (
+    "CREATE TABLE IF NOT EXISTS onceserve_migration (number integer PRIMARY KEY, needs integer NOT NULL)"
+)
+LOCK: Final = "LOCK TABLE onceserve_migration IN EXCLUSIVE MODE"
+READ: Final = "SELECT id FROM onceserve_ledger LIMIT 0"
+AT_ONCE: Final = "SET LOCAL lock_timeout = '100ms'"
 
 SESSION: Final = """
 SET {scope} enable_seqscan = off; SET {scope} enable_hashjoin = off; SET {scope} enable_mergejoin = off;
@@ -43,6 +48,11 @@ between two words of a transaction must not hold its locks for ever."""
 R = TypeVar("R")
 Row: TypeAlias = Any
 """What the server returns, by index or by name; the library publishes no types."""
+
+
+def sql(name: str) -> str:
+    """Return the statement of this name."""
+    return (resources.files(__package__) / "sql" / f"{name}.sql").read_text()
 
 
 class Session:
@@ -63,6 +73,15 @@ class Session:
         rows: Sequence[Row] = await statement.fetch(*parameters)
         return rows
 
+    async def attempt(self, sql: str) -> None:
+        """Perform a statement, or leave it for now if its locks cannot be had at once.
+
+        Whoever wants one of them meanwhile has to wait as long as it does, which is a tenth of a second.
+        """
+        with suppress(asyncpg.LockNotAvailableError):
+            async with self.connection.transaction():
+                await self.connection.execute(f"{AT_ONCE}; {sql}")
+
     async def _fetch_pooled(self, sql: str, parameters: Sequence[object]) -> Sequence[Row]:
         async with self.connection.transaction():
             await self.connection.execute(SESSION.format(scope="LOCAL"))
@@ -80,6 +99,8 @@ class Database(Link[Session]):
         asyncpg.PostgresConnectionError,
         asyncpg.OperatorInterventionError,
     )
+    expected: ClassVar[str] = "a role that owns the tables onceserve_…, or may make them in its schema, was expected"
+    """What to do about a missing right."""
 
     def __init__(self, url: str, timeout: float) -> None:
         parts = urlsplit(url)
@@ -99,7 +120,8 @@ class Database(Link[Session]):
         except asyncpg.PostgresError as error:
             raise StoreUnavailableError(f"{self.name}: {error}") from error
         try:
-            return await self._prepared(connection)
+            with self._in_words():
+                return await self._prepared(connection)
         except BaseException:
             connection.terminate()
             raise
@@ -128,19 +150,60 @@ class Database(Link[Session]):
                 self._demoted = isinstance(error, asyncpg.ReadOnlySQLTransactionError)
                 raise StoreUnavailableError(f"{self.name}: {error}; nothing was written") from error
 
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        """Tell of what the server refuses to do for this role, and of what it cannot do now."""
+        try:
+            yield
+        except self.lost:
+            raise
+        except asyncpg.SyntaxOrAccessError as error:
+            raise InvalidSettingsError(f"{self.name}: {error}; {self.expected}") from error
+        except asyncpg.PostgresError as error:
+            raise StoreUnavailableError(f"{self.name}: {error}") from error
+
     async def _prepared(self, connection: asyncpg.Connection) -> Session:
-        async with connection.transaction():
-            facts = await connection.fetchrow(CHECK)
+        facts = await _facts(connection)
         self.warnings = [f"{self.name}: {warning}" for warning in _check(facts, self.name)]
-        pooled = facts["pid"] != connection.get_server_pid()
-        session = Session(connection, pooled=pooled)
-        if not pooled:
-            await connection.execute(SESSION.format(scope="SESSION"))
-        applied = await session.fetch(APPLIED) if facts["known"] else ()
-        if migrations.missing(MIGRATIONS, [tuple(row) for row in applied], self.name):
+        session = await _session(connection, facts)
+        if await _missing(session, facts, self.name):
             await _migrate(connection, self.name)
         self._demoted = False
         return session
+
+
+class LedgerDatabase(Database):
+    """The same for those who only read the ledger, whatever the server's settings and the state of its schema."""
+
+    expected: ClassVar[str] = (
+        "the database of a server's store, and a role with SELECT on onceserve_ledger and onceserve_migration, "
+        "were expected"
+    )
+
+    async def _prepared(self, connection: asyncpg.Connection) -> Session:
+        facts = await _facts(connection)
+        session = await _session(connection, facts)
+        await _missing(session, facts, self.name)
+        await session.fetch(READ)
+        return session
+
+
+async def _facts(connection: asyncpg.Connection) -> Row:
+    async with connection.transaction():
+        return await connection.fetchrow(CHECK)
+
+
+async def _session(connection: asyncpg.Connection, facts: Row) -> Session:
+    pooled = facts["pid"] != connection.get_server_pid()
+    if not pooled:
+        await connection.execute(SESSION.format(scope="SESSION"))
+    return Session(connection, pooled=pooled)
+
+
+async def _missing(session: Session, facts: Row, name: str) -> Sequence[Migration]:
+    """Return the steps that the schema does not have; raises InvalidSettingsError if it is too new."""
+    applied = await session.fetch(APPLIED) if facts["known"] else ()
+    return migrations.missing(MIGRATIONS, [tuple(row) for row in applied], name)
 
 
 def _check(facts: Row, name: str) -> Sequence[str]:
@@ -158,13 +221,12 @@ def _check(facts: Row, name: str) -> Sequence[str]:
 
 async def _migrate(connection: asyncpg.Connection, name: str) -> None:
     """Apply what is missing; of servers that start at once, one does it and the others wait for it."""
-    try:
-        async with connection.transaction():
-            await connection.execute(LOCKED)
-            applied = [tuple(row) for row in await connection.fetch(APPLIED)]
-            for step in migrations.missing(MIGRATIONS, applied, name):
-                await connection.execute(step.sql)
-                await connection.execute(APPLY, step.number, step.needs)
-    except (asyncpg.UniqueViolationError, asyncpg.DuplicateTableError):
-        # Two made the very first table at once, which IF NOT EXISTS does not forbid.
-        await _migrate(connection, name)
+    # Two may make the very first table at once, which IF NOT EXISTS does not forbid.
+    with suppress(asyncpg.UniqueViolationError, asyncpg.DuplicateTableError):
+        await connection.execute(FIRST_TABLE)
+    async with connection.transaction():
+        await connection.execute(LOCK)
+        applied = [tuple(row) for row in await connection.fetch(APPLIED)]
+        for step in migrations.missing(MIGRATIONS, applied, name):
+            await connection.execute(step.sql)
+            await connection.execute(APPLY, step.number, step.needs)

@@ -1,12 +1,12 @@
 """What every store of idempotency does. Deadlines are by the store's clock; safety depends on no clock."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, Protocol, TypeAlias
 
 from onceserve_serving.errors import OnceServeError
-from onceserve_serving.idempotency.ledger import LedgerEntry, LedgerFilter, LedgerRow
+from onceserve_serving.idempotency.ledger import LedgerRow
 from onceserve_serving.idempotency.record import Answer, Fingerprint, encode
 
 
@@ -157,7 +157,7 @@ class Store(Protocol):
         """Grant the right to answer to one alone, or tell how things stand."""
 
     async def complete(self, completion: Completion) -> Completed:
-        """Store the answer if the claim is still held; with it, in a LedgerStore, the row of the ledger."""
+        """Store the answer if the claim is still held; with it, where there is a ledger, its row."""
 
     async def release(self, record: bytes, claim_id: bytes) -> bool:
         """Give a claim back whose request was not run; return whether it was held. The attempt does not count."""
@@ -176,13 +176,6 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Let what has begun end, refuse what waits, and disconnect."""
-
-
-class LedgerStore(Store, Protocol):
-    """A store that has a ledger: completion and row are one transaction."""
-
-    def entries(self, wanted: LedgerFilter) -> AsyncIterator[LedgerEntry]:
-        """Yield the ledger's entries in the order of their numbers, which may have gaps."""
 
 
 def granted(kind: type[New | Owned | Takeover], fence: int, attempt: int, max_attempts: int) -> Claimed:

@@ -7,8 +7,9 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from onceserve_contract.environment import IDEMPOTENCY_STORE_TYPE
 from onceserve_serving.errors import InvalidSettingsError
+from onceserve_serving.idempotency.ledger import Ledger
 from onceserve_serving.idempotency.link import TIMEOUT
-from onceserve_serving.idempotency.store import LedgerStore, Store
+from onceserve_serving.idempotency.store import Store
 
 LONGEST: Final = 60.0
 
@@ -20,6 +21,7 @@ TYPES: Final = {
 """What the scheme of a URL means."""
 
 Options: TypeAlias = dict[str, str]
+M = TypeVar("M")
 N = TypeVar("N", int, float)
 
 
@@ -29,19 +31,7 @@ def open_store(url: str) -> Store:
     memory: | sqlite:///PATH | redis://, rediss://, valkey://, valkeys:// | postgresql://. Each but memory takes
     `timeout=SECONDS`, those of Redis also `replicas=N`: how many must acknowledge what is written.
     """
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        raise InvalidSettingsError("the store's URL is not a URL; its host or port has a wrong form") from None
-    if parts.scheme not in TYPES:
-        raise InvalidSettingsError(f"the store's URL begins with none of {', '.join(f'{name}:' for name in TYPES)}")
-    try:
-        return _MAKERS[TYPES[parts.scheme]](parts, dict(parse_qsl(parts.query, keep_blank_values=True)))
-    except ModuleNotFoundError as error:
-        raise InvalidSettingsError(
-            f"a store {parts.scheme}: needs the Python package {error.name}: install the extra of that store"
-        ) from error
+    return _made(url, _STORES)
 
 
 def check_type(url: str, expected: str) -> None:
@@ -63,12 +53,27 @@ def has_ledger(url: str) -> bool:
     return type_of(url) == "postgresql"
 
 
-def open_ledger(url: str) -> LedgerStore:
-    """Return a store that has a ledger, not yet opened. Raises InvalidSettingsError where the URL means another."""
+def open_ledger(url: str) -> Ledger:
+    """Return the ledger of a store, not yet opened. Raises InvalidSettingsError where the URL means one without."""
     if not has_ledger(url):
         raise InvalidSettingsError("only a store postgresql:// has a ledger")
-    store: LedgerStore = open_store(url)  # type: ignore[assignment]
-    return store
+    return _made(url, _LEDGERS)
+
+
+def _made(url: str, makers: Mapping[str, Callable[[SplitResult, Options], M]]) -> M:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise InvalidSettingsError("the store's URL is not a URL; its host or port has a wrong form") from None
+    if parts.scheme not in TYPES:
+        raise InvalidSettingsError(f"the store's URL begins with none of {', '.join(f'{name}:' for name in TYPES)}")
+    try:
+        return makers[TYPES[parts.scheme]](parts, dict(parse_qsl(parts.query, keep_blank_values=True)))
+    except ModuleNotFoundError as error:
+        raise InvalidSettingsError(
+            f"a store {parts.scheme}: needs the Python package {error.name}: install the extra of that store"
+        ) from error
 
 
 def _memory(parts: SplitResult, options: Options) -> Store:
@@ -107,12 +112,20 @@ def _postgresql(parts: SplitResult, options: Options) -> Store:
     return PostgresqlStore(parts._replace(query=urlencode(options)).geturl(), timeout)
 
 
-_MAKERS: Final[Mapping[str, Callable[[SplitResult, Options], Store]]] = {
+def _postgresql_ledger(parts: SplitResult, options: Options) -> Ledger:
+    from onceserve_serving.idempotency.postgresql_ledger import PostgresqlLedger  # noqa: PLC0415
+
+    timeout = _timeout(options)
+    return PostgresqlLedger(parts._replace(query=urlencode(options)).geturl(), timeout)
+
+
+_STORES: Final[Mapping[str, Callable[[SplitResult, Options], Store]]] = {
     "memory": _memory,
     "sqlite": _sqlite,
     "redis": _redis,
     "postgresql": _postgresql,
 }
+_LEDGERS: Final[Mapping[str, Callable[[SplitResult, Options], Ledger]]] = {"postgresql": _postgresql_ledger}
 
 
 def _scheme(url: str) -> str:

@@ -88,15 +88,20 @@ def runs(server: Server) -> bool:
     return inflight(server) == 1
 
 
-def rejected(server: Server) -> float:
-    """Return how many requests found no room in the server's queue."""
-    return metric(server, "onceserve_rejected_total", reason="queue")
+def rejected(server: Server, reason: str = "queue") -> float:
+    """Return how many requests found no room: in the queue, or to wait for the store."""
+    return metric(server, "onceserve_rejected_total", reason=reason)
 
 
-def refused(answer: httpx.Response) -> bool:
-    """Tell whether an answer says that the store failed, and when to come again."""
+def aside(server: Server) -> float:
+    """Return how many requests wait for the store and have given their place to others."""
+    return metric(server, "onceserve_aside_requests")
+
+
+def refused(answer: httpx.Response, kind: str = "store-failed") -> bool:
+    """Tell whether an answer says that the store failed, or is too busy, and when to come again."""
     if answer.status_code != 503:
         return False
     assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["type"] == "urn:onceserve:problem:store-failed"
+    assert answer.json()["type"] == f"urn:onceserve:problem:{kind}"
     return int(answer.headers["retry-after"]) >= 1

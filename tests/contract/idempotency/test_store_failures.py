@@ -11,10 +11,19 @@ import pytest
 
 from contract.idempotency.conftest import TIMEOUT
 from contract.idempotency.dice import PATH, ask, body, is_replay, new_key
-from contract.idempotency.fleet import Fleet, begun, callers, executions, inflight, outcomes, refused, rejected
+from contract.idempotency.fleet import (
+    Fleet,
+    aside,
+    begun,
+    callers,
+    executions,
+    inflight,
+    outcomes,
+    refused,
+    rejected,
+)
 from contract.serving.process import until
 from contract.serving.zygote import Zygote
-from onceserve_serving.idempotency.seats import LONG
 from support.databases import DatabaseServer
 
 STORED = "idempotency-stored"
@@ -83,23 +92,28 @@ def patient(zygote: Zygote, tmp_path: Path, database: DatabaseServer) -> Iterato
 
 def test_a_store_that_hangs_takes_no_room_from_requests_without_a_key(database: DatabaseServer, patient: Fleet) -> None:
     concurrency, queue = 4, 8
+    most = concurrency + queue
     server = patient.start("--max-concurrency", str(concurrency), "--max-queue", str(queue))
     with callers(server) as [caller], ThreadPoolExecutor(64) as pool:
         assert ask(caller, new_key()).status_code == 200
         database.pause()
         asked = [pool.submit(ask, caller, new_key()) for _ in range(concurrency)]
         until(lambda: inflight(server) == concurrency, "they wait for the store")
-        time.sleep(4 * LONG)
+        until(lambda: aside(server) == concurrency, "they have given their places to others")
         asked += [pool.submit(ask, caller, new_key()) for _ in range(10 * concurrency)]
-        until(lambda: sum(not one.done() for one in asked) == queue, "as many as may wait for the store")
-        assert all(refused(one.result()) for one in asked if one.done())
-        others = [pool.submit(caller.post, PATH, json=body(MORE)) for _ in range(concurrency + queue)]
+        until(lambda: sum(not one.done() for one in asked) == most, "as many as may wait for the store")
+        assert aside(server) == most
+        done = [one.result() for one in asked if one.done()]
+        assert all(refused(one, "store-busy") for one in done)
+        assert rejected(server, "store") == len(done) == len(asked) - most
+        others = [pool.submit(caller.post, PATH, json=body(MORE)) for _ in range(most)]
         assert {one.result().status_code for one in others} == {200}
         waiting = [one for one in asked if not one.done()]
-        assert len(waiting) == queue
+        assert len(waiting) == most
         database.resume()
         assert {one.result().status_code for one in waiting} == {200}
-    assert rejected(server) == 0
+        assert aside(server) == 0
+        assert rejected(server) == 0
 
 
 def test_neither_does_one_that_hangs_when_an_answer_is_there(database: DatabaseServer, patient: Fleet) -> None:

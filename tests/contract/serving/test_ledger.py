@@ -1,5 +1,6 @@
 """`onceserve ledger` lists what a real server has answered, from a real PostgreSQL."""
 
+import asyncio
 import csv
 import io
 import json
@@ -21,6 +22,7 @@ from contract.serving.conftest import EXAMPLE, Serve
 from contract.serving.process import COMMAND, Server, row
 from onceserve_contract.environment import IDEMPOTENCY_STORE, PREFIX
 from onceserve_serving.auth import keys
+from onceserve_serving.idempotency.stores import open_store
 from onceserve_serving.proto import open_inference_pb2 as messages
 from support.databases import Postgresql
 
@@ -130,8 +132,13 @@ def test_other_forms_say_the_same(server: Server, database: Postgresql) -> None:
 
 
 def test_who_may_only_read_can(server: Server, database: Postgresql) -> None:
-    database.execute("CREATE ROLE auditor LOGIN; GRANT SELECT ON onceserve_ledger, onceserve_migration TO auditor")
-    result = ledger(database.url.replace("onceserve@", "auditor@"), "--tenant", "ben", "--format", "jsonl")
+    database.execute("CREATE ROLE auditor LOGIN; ALTER ROLE auditor SET default_transaction_read_only = on")
+    url = database.url.replace("onceserve@", "auditor@")
+    refused = ledger(url)
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+    assert "permission denied for table onceserve_migration; the database of a server's store" in refused.stderr
+    database.execute("GRANT SELECT ON onceserve_ledger, onceserve_migration TO auditor")
+    result = ledger(url, "--tenant", "ben", "--format", "jsonl")
     assert (result.returncode, result.stderr) == (0, "")
     assert told([json.loads(result.stdout)]) == [("ben", "risk")]
 
@@ -140,6 +147,7 @@ def test_who_may_only_read_can(server: Server, database: Postgresql) -> None:
 def long(database: Postgresql) -> Iterator[str]:
     """A ledger of many rows."""
     url = database.database("long")
+    asyncio.run(_make(url))
     assert ledger(url).returncode == 0, "an empty ledger is one"
     database.execute(
         "INSERT INTO onceserve_ledger (record, request, tenant, model, model_digest, revision, attempt, fence, status,"
@@ -150,6 +158,12 @@ def long(database: Postgresql) -> Iterator[str]:
     )
     yield url
     database.execute("DROP DATABASE long WITH (FORCE)", "postgres")
+
+
+async def _make(url: str) -> None:
+    store = open_store(url)
+    await store.open()
+    await store.close()
 
 
 def test_a_long_list_takes_no_more_memory_than_a_short_one(long: str) -> None:

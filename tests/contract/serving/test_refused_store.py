@@ -47,6 +47,14 @@ def test_a_database_that_is_not_there_ends_the_server_in_words(serve: Serve) -> 
     assert 'database "onceserve-of-others" does not exist' in message["message"]
 
 
+def test_a_role_without_the_rights_ends_the_server_in_words(serve: Serve) -> None:
+    with Postgresql() as server:
+        server.execute("CREATE ROLE guest LOGIN")
+        message = refusal(serve, server.url.replace("onceserve@", "guest@"))
+    assert message["reason"] == "StoreRefused"
+    assert "permission denied for schema public; a role that owns the tables onceserve_…" in message["message"]
+
+
 def test_a_redis_that_forgets_ends_the_server_in_words(serve: Serve) -> None:
     with Redis("--maxmemory-policy", "allkeys-lru") as server:
         message = refusal(serve, server.url)

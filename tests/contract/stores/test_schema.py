@@ -76,6 +76,43 @@ async def test_every_older_postgresql_schema_is_brought_up_to_date(empty: Databa
     await store.close()
 
 
+SERVES = "SELECT, INSERT, UPDATE, DELETE ON onceserve_record, onceserve_ledger, onceserve_migration"
+
+
+def role(database: Database, rights: str = "") -> str:
+    """Make a role with rights to this database; return its URL."""
+    name = f"role_{ident().hex()}"
+    database.execute(f"CREATE ROLE {name} LOGIN" + (f"; GRANT {rights} TO {name}" if rights else ""))
+    return f"{database.url.replace('onceserve@', f'{name}@')}?timeout=20"
+
+
+async def test_a_role_that_may_make_no_tables_is_refused_in_words(empty: Database) -> None:
+    with pytest.raises(InvalidSettingsError, match=r"permission denied for schema public; a role that owns the tables"):
+        await open_store(role(empty)).open()
+
+
+async def test_who_owns_no_tables_serves_while_none_is_to_be_changed(empty: Database) -> None:
+    owner = open_store(empty.url)
+    await owner.open()
+    await owner.close()
+    url = role(empty, SERVES)
+    store = open_store(url)
+    await works(store)
+    await store.sweep()
+    await store.close()
+    empty.execute("DELETE FROM onceserve_migration WHERE number = 2; DROP TABLE onceserve_ledger")
+    with pytest.raises(
+        InvalidSettingsError, match=r"permission denied for .*; a role that owns the tables onceserve_…"
+    ):
+        await open_store(url).open()
+
+
+async def test_another_program_s_table_is_left_alone(empty: Database) -> None:
+    empty.execute("CREATE TABLE onceserve_record (id integer)")
+    with pytest.raises(InvalidSettingsError, match=r'relation "onceserve_record" already exists'):
+        await open_store(f"{empty.url}?timeout=20").open()
+
+
 async def test_a_newer_postgresql_schema_is_shared_unless_it_says_otherwise(empty: Database) -> None:
     store = open_store(empty.url)
     await store.open()

@@ -3,20 +3,26 @@
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from onceserve_serving import admission as module
-from onceserve_serving.admission import Admission, Capacity
-from onceserve_serving.errors import DeadlineExceededError, OverloadedError
+from onceserve_serving.admission import Admission, Capacity, Room
+from onceserve_serving.errors import DeadlineExceededError, OverloadedError, StoreBusyError
 
 CAPACITY = Capacity(concurrency=2, queue=3, queue_bytes=100)
 
 
 class Door(RuleBasedStateMachine):
-    """Callers come, wait, give up, are too late, step aside and leave; each step is settled before the next."""
+    """Callers come, wait, give up, are too late, step aside, come back and leave; each step is settled before the next.
+
+    Who waits to come back is aside, and has no size.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,8 +31,8 @@ class Door(RuleBasedStateMachine):
         self.expected: Counter[str] = Counter()
         self.door = Admission(CAPACITY, lambda reason: self.rejected.update([reason]))
         self.inside = 0
-        self.aside: list[int] = []
-        self.waiting: list[tuple[int, asyncio.Task[None]]] = []
+        self.aside = 0
+        self.waiting: list[tuple[int | None, asyncio.Task[None]]] = []
 
     def teardown(self) -> None:
         for _, task in self.waiting:
@@ -39,14 +45,26 @@ class Door(RuleBasedStateMachine):
             self.loop.run_until_complete(asyncio.sleep(0))
 
     def come(self, size: int, deadline: float) -> "asyncio.Task[None]":
-        task = self.loop.create_task(self.door.enter(size, deadline))
+        return self.started(self.door.enter(size, deadline))
+
+    def started(self, coming: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = self.loop.create_task(coming)
         self.settle()
         return task
 
+    @property
+    def sizes(self) -> list[int]:
+        """Bytes of those who came and wait."""
+        return [size for size, _ in self.waiting if size is not None]
+
+    @property
+    def returning(self) -> int:
+        return len(self.waiting) - len(self.sizes)
+
     def is_full(self, size: int) -> str | None:
-        if len(self.waiting) >= CAPACITY.queue:
+        if len(self.sizes) >= CAPACITY.queue:
             return "queue"
-        return "bytes" if sum(one for one, _ in self.waiting) + size > CAPACITY.queue_bytes else None
+        return "bytes" if sum(self.sizes) + size > CAPACITY.queue_bytes else None
 
     @rule(size=st.integers(0, 60))
     def enters(self, size: int) -> None:
@@ -84,52 +102,85 @@ class Door(RuleBasedStateMachine):
     def leaves(self, gives_up: bool) -> None:
         self.door.leave()
         self.inside -= 1
-        if self.waiting and self.inside < CAPACITY.concurrency:
+        if self.waiting and gives_up:
             _, task = self.waiting.pop(0)
-            if gives_up:
-                task.cancel()
+            task.cancel()
             self.settle()
-            if gives_up:
-                assert task.cancelled()
-                self.next_in_turn()
-            else:
-                task.result()
-                self.inside += 1
-
-    @precondition(lambda self: self.inside)
-    @rule(size=st.integers(0, 60))
-    def steps_aside(self, size: int) -> None:
-        self.door.step_aside(size)
-        self.inside -= 1
-        self.aside.append(size)
+            assert task.cancelled()
         self.next_in_turn()
 
-    @precondition(lambda self: self.aside)
+    @precondition(lambda self: self.inside)
+    @rule()
+    def steps_aside(self) -> None:
+        self.door.step_aside()
+        self.inside -= 1
+        self.aside += 1
+        self.next_in_turn()
+
+    @precondition(lambda self: self.aside > self.returning)
     @rule()
     def comes_back(self) -> None:
-        self.door.come_back(self.aside.pop())
-        self.inside += 1
+        task = self.started(self.door.come_back(time.monotonic() + 60))
+        if self.inside < CAPACITY.concurrency:
+            task.result()
+            self.inside += 1
+            self.aside -= 1
+        else:
+            assert not task.done()
+            self.waiting.append((None, task))
+
+    @precondition(lambda self: self.inside >= CAPACITY.concurrency and self.aside > self.returning)
+    @rule()
+    def comes_back_too_late(self) -> None:
+        task = self.started(self.door.come_back(time.monotonic() - 1))
+        self.loop.run_until_complete(asyncio.wait([task], timeout=1))
+        assert isinstance(task.exception(), DeadlineExceededError)
+        self.expected["deadline"] += 1
+
+    @precondition(lambda self: self.aside > self.returning)
+    @rule()
+    def leaves_from_aside(self) -> None:
+        self.door.come_back_to_leave()
+        self.door.leave()
+        self.aside -= 1
 
     def next_in_turn(self) -> None:
         if self.waiting and self.inside < CAPACITY.concurrency:
             self.settle()
-            self.waiting.pop(0)[1].result()
+            size, task = self.waiting.pop(0)
+            task.result()
             self.inside += 1
-
-    @invariant()
-    def it_says_how_many_may_step_aside(self) -> None:
-        few = len(self.aside) < CAPACITY.queue and sum(self.aside) + 30 <= CAPACITY.queue_bytes
-        assert self.door.has_room_aside(30) == (not self.aside or few)
+            self.aside -= size is None
 
     @invariant()
     def it_counts_right(self) -> None:
-        assert (self.door.active, self.door.aside) == (self.inside, len(self.aside))
-        assert self.door.queued == len(self.waiting)
-        assert self.door.queued_bytes == sum(size for size, _ in self.waiting)
+        assert (self.door.active, self.door.aside) == (self.inside, self.aside)
+        assert self.inside <= CAPACITY.concurrency
+        assert self.door.queued == len(self.sizes)
+        assert self.door.queued_bytes == sum(self.sizes)
         assert self.rejected == self.expected
 
 
 TestDoor = Door.TestCase
+
+
+@given(st.lists(st.integers(0, 60)))
+def test_there_is_room_for_all_that_a_model_takes(sizes: list[int]) -> None:
+    """Who is worked on has room whatever its bytes; beyond that as many have as may wait, if all are small enough."""
+    refusals: list[str] = []
+    room = Room(CAPACITY, refusals.append)
+    taken: list[int] = []
+    refused = 0
+    for size in sizes:
+        if len(taken) < 2 or (len(taken) < 2 + 3 and sum(taken) + size <= 100):
+            room.take(size)
+            taken.append(size)
+        else:
+            with pytest.raises(StoreBusyError):
+                room.take(size)
+            refused += 1
+            room.give_back(taken.pop(0))
+    assert refusals == ["store"] * refused
 
 
 async def test_retry_after_follows_the_rate_of_the_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,11 +206,11 @@ async def test_retry_after_follows_the_rate_of_the_answers(monkeypatch: pytest.M
 async def test_it_is_drained_when_the_last_has_left() -> None:
     door = Admission(CAPACITY, lambda _: None)
     assert door.enter_now()
-    door.step_aside(1)
+    door.step_aside()
     drained = asyncio.create_task(door.drained())
     await asyncio.sleep(0)
     assert not drained.done()
-    door.come_back(1)
+    await door.come_back(time.monotonic() + 60)
     await asyncio.sleep(0.05)
     assert not drained.done()
     door.leave()

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from onceserve_serving import logs, observation, tracing
-from onceserve_serving.errors import ExecutionFailedError, InvalidRequestError
+from onceserve_serving.errors import ExecutionFailedError, InvalidRequestError, StoreBusyError
 from onceserve_serving.observation import GRPC, Observation, Observer
 from onceserve_serving.tracing import Attributes
 
@@ -98,6 +98,13 @@ def test_a_failure_of_the_server_is_told_with_its_cause(status: int, caplog: pyt
         "error": "ExecutionFailedError",
         "seconds": 0.25,
     }
+
+
+def test_a_refusal_of_what_is_too_much_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    Observer().end(failed(StoreBusyError()), 503, 0.25)
+    [record] = caplog.records
+    assert (record.levelname, vars(record)["error"]) == ("WARNING", "StoreBusyError")
+    assert "as many requests wait for the store that keeps the answers as may" in record.getMessage()
 
 
 def test_the_callers_mistakes_and_what_goes_well_are_not_told(caplog: pytest.LogCaptureFixture) -> None:

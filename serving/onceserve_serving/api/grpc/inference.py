@@ -111,7 +111,7 @@ class Infer:
             # What it was may have answered this key.
             if keyed is None:
                 raise
-            return _reply(await self._pipeline.recall(keyed, error))
+            return _reply(await self._pipeline.recall(keyed, len(data), error))
         call = Call(model, len(data), partial(protobuf.decode, message), _deadline(context), seen.tenant)
         if keyed is None:
             return Reply(_encoded(await self._pipeline.infer(call)))

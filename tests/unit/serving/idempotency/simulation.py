@@ -355,7 +355,13 @@ class World:
         self._retention = self.chance.choice((10 * chosen, 10 * chosen, 24 * HOUR))
         self._kinds = self.chance.sample(incidents, min(self.chance.choice((1, 2, 4)), len(incidents)))
         self._seconds_between_incidents = self.chance.choice((0.5, 2.0, 5.0))
-        terms = Terms(chosen if leases_end else self._retention, self._retention, fail_open=False, ledger=False)
+        terms = Terms(
+            lease=chosen if leases_end else self._retention,
+            retention=self._retention,
+            fail_open=False,
+            ledger=False,
+            recalls=served.DEFAULT_CAPACITY,
+        )
         self._make: Callable[[int], Server] = lambda number: Server(self, number, make=make, terms=terms)
         self.lives = 0
         self._servers: list[Server] = []

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from onceserve_serving.admission import Capacity
 from onceserve_serving.errors import InvalidSettingsError, StoreRefusedError
 from onceserve_serving.idempotency import answers
 from onceserve_serving.idempotency.answers import Answers
@@ -13,7 +14,8 @@ from onceserve_serving.idempotency.store import StoreUnavailableError
 from onceserve_serving.settings import Settings
 from onceserve_serving.telemetry import Telemetry
 
-TERMS = Terms(lease=30, retention=300, fail_open=False, ledger=False)
+CAPACITY = Capacity(concurrency=1, queue=0, queue_bytes=0)
+TERMS = Terms(lease=30, retention=300, fail_open=False, ledger=False, recalls=CAPACITY)
 
 
 class Watched(MemoryStore):
@@ -110,13 +112,13 @@ async def test_a_store_that_hangs_is_left(monkeypatch: pytest.MonkeyPatch, caplo
 
 async def test_there_are_answers_where_the_settings_name_a_store() -> None:
     def made(**settings: str) -> Answers | None:
-        return answers.from_settings(Settings(model_uri="/m.onnx", **settings), Telemetry())  # type: ignore[arg-type]
+        return answers.from_settings(Settings(model_uri="/m.onnx", **settings), CAPACITY, Telemetry())  # type: ignore[arg-type]
 
     assert made() is None
     assert made(idempotency_store="memory:", idempotency_mode="disabled") is None
     used = made(idempotency_store="memory:", idempotency_when_store_fails="fail-open")
     assert used is not None
-    assert used.guard._terms == Terms(30.0, 86_400.0, fail_open=True, ledger=False)
+    assert used.guard._terms == Terms(30.0, 86_400.0, fail_open=True, ledger=False, recalls=CAPACITY)
     with pytest.raises(StoreRefusedError, match="begins with none of memory:, sqlite:"):
         made(idempotency_store="mysql://h/d")
     with pytest.raises(StoreRefusedError, match="of the type redis, and its URL begins with memory:"):

@@ -14,6 +14,7 @@ from onceserve_serving.errors import (
     KeyMismatchError,
     NotReadyError,
     PoisonedError,
+    StoreBusyError,
     StoreFailedError,
 )
 from onceserve_serving.idempotency import calls, confirming, guard
@@ -31,6 +32,7 @@ from onceserve_serving.idempotency.store import (
     Claimed,
     Completed,
     Completion,
+    Snapshot,
     State,
     Store,
     StoreUnavailableError,
@@ -44,15 +46,17 @@ RECORD = b"r" * 32
 FINGERPRINT, ANOTHER = Fingerprint(b"1" * 40), Fingerprint(b"1" * 8 + b"2" * 32)
 ROW = LedgerRow("tenant", "m", "sha", "1")
 LEASE = 30.0
+CAPACITY = Capacity(concurrency=1, queue=0, queue_bytes=0)
 SHORT = 0.03
 
 
 class Line:
-    """A memory store behind a line on which calls go wrong as planned: refused, lost, or without a reply."""
+    """A memory store behind a line on which calls go wrong as planned: refused, lost, stuck, or without a reply."""
 
     def __init__(self, store: MemoryStore, **plans: list[str]) -> None:
         self.calls: list[tuple[str, Any]] = []
         self.store = store
+        self.stuck = asyncio.Event()
         self._plans = plans
 
     async def claim(self, asked: Claim) -> Claimed:
@@ -61,6 +65,9 @@ class Line:
     async def complete(self, asked: Completion) -> Completed:
         # A store without a ledger refuses a row.
         return await self._call("complete", asked, lambda: self.store.complete(asked._replace(ledger=None)))
+
+    async def read(self, record: bytes) -> Snapshot | None:
+        return await self._call("read", record, lambda: self.store.read(record))
 
     async def release(self, record: bytes, claim_id: bytes) -> bool:
         return await self._call("release", claim_id, lambda: self.store.release(record, claim_id))
@@ -75,6 +82,8 @@ class Line:
                 raise UnreadableRecordError("of another release")
             case "lost":
                 raise UnknownOutcomeError("lost")
+            case "stuck":
+                await self.stuck.wait()
             case "unanswered":
                 await call()
                 raise UnknownOutcomeError("unanswered")
@@ -103,15 +112,20 @@ def refuse(error: Exception) -> Outcome:
 
 
 def asks(fingerprint: Fingerprint = FINGERPRINT) -> Question:
-    seat = Seat(Seats(), Admission(Capacity(1, 0, 0), lambda _: None), 0)
+    seat = Seat(Seats(), Admission(CAPACITY, lambda _: None), 0)
     return Question(RECORD, fingerprint, ROW, refuse, seat)
 
 
 def guard_of(
-    store: MemoryStore | Line, *, fail_open: bool = False, ledger: bool = False, lease: float = LEASE
+    store: MemoryStore | Line,
+    *,
+    fail_open: bool = False,
+    ledger: bool = False,
+    lease: float = LEASE,
+    telemetry: Telemetry | None = None,
 ) -> Guard:
-    terms = Terms(lease, max(10 * lease, 10), fail_open, ledger)
-    return Guard(cast("Store", store), Renewal(cast("Store", store), lease), terms, Telemetry())
+    terms = Terms(lease, max(10 * lease, 10), fail_open, ledger, CAPACITY)
+    return Guard(cast("Store", store), Renewal(cast("Store", store), lease), terms, telemetry or Telemetry())
 
 
 async def begun(guard: Guard, runs: Runs, question: Question | None = None) -> "asyncio.Task[Answered]":
@@ -424,3 +438,35 @@ async def test_nobody_fails_open_over_a_record_that_cannot_be_read() -> None:
     with pytest.raises(StoreFailedError):
         await guard_of(line, fail_open=True).answer(asks(), runs)
     assert runs.count == 0
+
+
+async def test_who_is_refused_anyway_reads_the_store_while_there_is_room(caplog: pytest.LogCaptureFixture) -> None:
+    """Room for one, as the terms of these guards have it."""
+    telemetry = Telemetry()
+    line = Line(store := MemoryStore(), read=["stuck"])
+    one = guard_of(line, telemetry=telemetry)
+    await guard_of(store).answer(asks(), Runs())
+    reading = asyncio.create_task(one.kept(RECORD, FINGERPRINT, 1))
+    await asyncio.sleep(0)
+    with pytest.raises(StoreBusyError, match="neither looked up nor run"):
+        await one.kept(RECORD, FINGERPRINT, 1)
+    assert telemetry.registry.get_sample_value("onceserve_rejected_total", {"reason": "store"}) == 1
+    assert not caplog.records
+    line.stuck.set()
+    found = await reading
+    assert found is not None
+    assert await one.kept(RECORD, FINGERPRINT, 10**9) == found
+
+
+async def test_who_finds_no_room_leaves_the_look_at_a_failed_store_to_others() -> None:
+    line = Line(MemoryStore(), read=["refused"] * FAILURES)
+    one = guard_of(line)
+    for _ in range(FAILURES):
+        with pytest.raises(StoreFailedError):
+            await one.kept(RECORD, FINGERPRINT, 1)
+    one._calls._breaker._again_at = 0.0
+    one._recalls.take(1)
+    with pytest.raises(StoreBusyError):
+        await one.kept(RECORD, FINGERPRINT, 1)
+    one._recalls.give_back(1)
+    assert await one.kept(RECORD, FINGERPRINT, 1) is None

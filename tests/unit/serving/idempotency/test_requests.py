@@ -17,7 +17,7 @@ from onceserve_serving.idempotency.keys import Keys
 from onceserve_serving.idempotency.memory import MemoryStore
 from onceserve_serving.idempotency.renewal import Renewal
 from onceserve_serving.pipeline import Pipeline
-from onceserve_serving.served import ServedModel
+from onceserve_serving.served import DEFAULT_CAPACITY, ServedModel
 from onceserve_serving.telemetry import Telemetry
 from unit.serving import models
 from unit.serving.serving import repository_of
@@ -54,7 +54,9 @@ async def client() -> AsyncIterator[Client]:
     model, telemetry, store = ServedModel("m", "1"), Telemetry(), MemoryStore()
     engine, thread = ort.load(models.identity(), 1), InferenceThread()
     model.install(Runner(engine, thread, warm_up(engine)))
-    guard = Guard(store, Renewal(store, 30), Terms(30, 300, fail_open=False, ledger=False), telemetry)
+    guard = Guard(
+        store, Renewal(store, 30), Terms(30, 300, fail_open=False, ledger=False, recalls=DEFAULT_CAPACITY), telemetry
+    )
     pipeline = Pipeline(timeout=30, guard=guard)
     yield Client(InferEndpoint(repository_of(model), pipeline, telemetry, 1_000, edge=Edge(keys=Keys(taken=True))))
     thread.close()

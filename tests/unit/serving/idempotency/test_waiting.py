@@ -1,6 +1,7 @@
 """Callers who meet another's run, and how they pass through the pipeline."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 
 import numpy as np
@@ -11,15 +12,21 @@ from onceserve_serving.batching.flush import Limits
 from onceserve_serving.engine import ort
 from onceserve_serving.engine.runner import Runner, warm_up
 from onceserve_serving.engine.thread import InferenceThread
-from onceserve_serving.errors import InProgressError, InvalidKeyError, KeyMismatchError
-from onceserve_serving.idempotency import guard
+from onceserve_serving.errors import (
+    DeadlineExceededError,
+    InProgressError,
+    InvalidKeyError,
+    KeyMismatchError,
+    StoreBusyError,
+)
+from onceserve_serving.idempotency import guard, seats
 from onceserve_serving.idempotency.guard import Answered, Guard
 from onceserve_serving.idempotency.memory import MemoryStore
 from onceserve_serving.idempotency.record import Fingerprint, Outcome
 from onceserve_serving.idempotency.renewal import Renewal
 from onceserve_serving.idempotency.store import Claim, Claimed, Completion, New
 from onceserve_serving.pipeline import Call, Inference, Keyed, Pipeline
-from onceserve_serving.served import ServedModel, Terms
+from onceserve_serving.served import DEFAULT_CAPACITY, ServedModel, Terms
 from onceserve_serving.telemetry import Telemetry
 from onceserve_serving.tensors import InferenceRequest
 from unit.serving import models
@@ -51,13 +58,26 @@ class Counting(MemoryStore):
         return await super().claim(claim)
 
 
+class Hanging(MemoryStore):
+    """Answers no claim of this record before it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heals = asyncio.Event()
+
+    async def claim(self, claim: Claim) -> Claimed:
+        if claim.record == RECORD:
+            await self.heals.wait()
+        return await super().claim(claim)
+
+
 class Server:
     """One pipeline on a store whose key may be claimed elsewhere."""
 
-    def __init__(self, model: ServedModel) -> None:
-        self.store = Counting()
-        terms = guard.Terms(LEASE, 10 * LEASE, fail_open=False, ledger=False)
-        self.pipeline = Pipeline(timeout=30, guard=Guard(self.store, Renewal(self.store, LEASE), terms, Telemetry()))
+    def __init__(self, model: ServedModel, store: MemoryStore, *, fail_open: bool = False) -> None:
+        self.store = store
+        terms = guard.Terms(LEASE, 10 * LEASE, fail_open=fail_open, ledger=False, recalls=DEFAULT_CAPACITY)
+        self.pipeline = Pipeline(timeout=30, guard=Guard(store, Renewal(store, LEASE), terms, Telemetry()))
         inputs = {"x": np.zeros((1, 3), np.float32)}
         self.call = Call(model, 12, lambda _: InferenceRequest(None, inputs, ("y",)))
 
@@ -66,8 +86,9 @@ class Server:
         wait: float,
         fingerprint: Fingerprint = FINGERPRINT,
         encode: Callable[[Inference], Outcome] = lambda _: OURS,
+        record: bytes = RECORD,
     ) -> Answered:
-        keyed = Keyed(RECORD, fingerprint, wait, encode, lambda error: Outcome(500, (), str(error).encode()))
+        keyed = Keyed(record, fingerprint, wait, encode, lambda error: Outcome(500, (), str(error).encode()))
         return await self.pipeline.infer_once(self.call, keyed)
 
     async def claim_elsewhere(self, lease: float = LEASE) -> None:
@@ -78,8 +99,13 @@ class Server:
 
 
 @pytest.fixture
-def server(model: ServedModel) -> Server:
-    return Server(model)
+def store() -> Counting:
+    return Counting()
+
+
+@pytest.fixture
+def server(model: ServedModel, store: Counting) -> Server:
+    return Server(model, store)
 
 
 async def test_who_would_not_wait_is_refused_at_once(server: Server) -> None:
@@ -133,12 +159,12 @@ async def test_who_has_patience_has_it_though_another_did_not(server: Server) ->
     assert [(await one).outcome for one in waiting] == [THEIRS, THEIRS]
 
 
-async def test_a_crowd_without_patience_asks_the_store_once(server: Server) -> None:
+async def test_a_crowd_without_patience_asks_the_store_once(server: Server, store: Counting) -> None:
     await server.claim_elsewhere()
-    before = server.store.claims
+    before = store.claims
     errors = await asyncio.gather(*(server.ask(wait=0) for _ in range(100)), return_exceptions=True)
     assert {type(error) for error in errors} == {InProgressError}
-    assert server.store.claims == before + 1
+    assert store.claims == before + 1
 
 
 async def test_equal_requests_at_once_are_one_run(server: Server) -> None:
@@ -163,6 +189,46 @@ async def test_what_its_client_has_left_is_answered_before_the_server_ends(serve
     assert (await server.ask(wait=0)).replayed
     with pytest.raises(asyncio.CancelledError):
         await asking
+
+
+@pytest.mark.parametrize("fail_open", [False, True])
+async def test_who_finds_no_room_to_wait_for_the_store_is_refused_even_where_the_store_may_fail(
+    model: ServedModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fail_open: bool
+) -> None:
+    """Whoever was answered before would get another answer."""
+    monkeypatch.setattr(seats, "LONG", 0.02)
+    store = Hanging()
+    server = Server(model, store, fail_open=fail_open)
+    first = await server.ask(0, record=ELSEWHERE * 2)
+    waiting = asyncio.create_task(server.ask(0))
+    await asyncio.sleep(0.1)
+    assert model.aside == 1
+    with pytest.raises(StoreBusyError):
+        await server.ask(0, record=ELSEWHERE * 2)
+    await server.pipeline.infer(server.call)
+    store.heals.set()
+    assert await waiting == first
+    assert await server.ask(0, record=ELSEWHERE * 2) == first._replace(replayed=True)
+    assert not caplog.records
+
+
+async def test_who_comes_back_too_late_is_not_run_and_gives_its_claim_back(
+    model: ServedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seats, "LONG", 0.02)
+    store = Hanging()
+    server = Server(model, store)
+    server.call = server.call._replace(deadline=time.monotonic() + 0.2)
+    waiting = asyncio.create_task(server.ask(0))
+    await asyncio.sleep(0.1)
+    _, door, _ = model.journey()
+    assert door.enter_now()
+    store.heals.set()
+    with pytest.raises(DeadlineExceededError):
+        await waiting
+    door.leave()
+    server.call = server.call._replace(deadline=None)
+    assert await server.ask(0) == Answered(OURS, attempt=1)
 
 
 async def test_a_pipeline_without_a_store_refuses_keys(server: Server) -> None:
