@@ -29,7 +29,7 @@ class Changes:
         """Ask for a revision that has never been, of the model that does not serve now; return its name."""
         uri = next(uri for file, uri in MODELS.items() if file != self.model(self.serving()))
         number = {"name": "NUMBER", "value": str(next(self._numbers))}
-        wanted = {"model": {"uri": uri}, "server": {"env": [number]}, "batching": {}, **spec}
+        wanted = {"model": {"uri": uri}, "batching": {}, **spec, "server": {"env": [number], **spec.get("server", {})}}
         revision = self._replace({"rollout": rollout, **wanted})
         self._asked[revision] = wanted
         return revision
