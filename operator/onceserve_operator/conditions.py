@@ -82,16 +82,44 @@ def judge(
     )
 
 
-def reject(message: str) -> tuple[Finding, ...]:
+def reject(observed: Observed, message: str) -> tuple[Finding, ...]:
     """Return the findings about a spec that cannot be read; what runs is left as it is."""
     invalid = (INVALID, message)
     return (
         Finding(SPEC_ACCEPTED, FALSE, *invalid),
+        *(finding for field, finding in _UNREAD.items() if field in observed.spec),
+        _answering(observed),
         Finding(STALLED, TRUE, *invalid),
         Finding(RECONCILING, FALSE, *invalid),
         Finding(PROGRESSING, FALSE, *invalid),
         Finding(READY, FALSE, *invalid),
     )
+
+
+_NOT_JUDGED = "This is not judged while the spec is invalid"
+_UNREAD = {
+    "model": Finding(MODEL_LOADED, UNKNOWN, INVALID, _NOT_JUDGED),
+    "idempotency": Finding(STORE_READY, UNKNOWN, INVALID, _NOT_JUDGED),
+    "gateway": Finding(ROUTE_ACCEPTED, UNKNOWN, INVALID, _NOT_JUDGED),
+    "autoscaling": Finding(SCALING_ACTIVE, FALSE, INVALID, "Autoscaling has stopped until the spec is valid"),
+}
+"""What holds of the aspect that a field asks for, by this field, while the spec cannot be read."""
+
+
+def _answering(observed: Observed) -> Finding:
+    """Return what pods tell of availability; how many of them must answer, only a valid spec does."""
+    traffic, ready = observed.traffic or NOBODY, observed.serving_pods
+    if traffic == NOBODY:
+        return _UNFIT
+    wanted = sum(number for revision, number in observed.replicas.items() if traffic.reaches(revision))
+    if not wanted:
+        return _UNWANTED
+    message = f"{ready} of {wanted} pods answer"
+    if ready >= wanted:
+        return Finding(AVAILABLE, TRUE, SERVING, message)
+    if not ready:
+        return Finding(AVAILABLE, FALSE, PODS_NOT_READY, message)
+    return Finding(AVAILABLE, UNKNOWN, INVALID, f"{message}; how many must is not known while the spec is invalid")
 
 
 def _accepted(unknown_fields: tuple[str, ...]) -> Finding:
@@ -183,11 +211,15 @@ def floor(replicas: int, max_unavailable: int | str) -> int:
     return max(1, replicas - quantities.share(replicas, max_unavailable))
 
 
+_UNWANTED = Finding(AVAILABLE, FALSE, SCALED_TO_ZERO, "No pod is wanted")
+_UNFIT = Finding(AVAILABLE, FALSE, STARTING, "No pod has been found fit for traffic yet")
+
+
 def _available(observed: Observed, spec: ModelDeploymentSpec) -> Finding:
     if spec.replicas == 0:
-        return Finding(AVAILABLE, FALSE, SCALED_TO_ZERO, "No pod is wanted")
+        return _UNWANTED
     if observed.traffic in {None, NOBODY}:
-        return Finding(AVAILABLE, FALSE, STARTING, "No pod has been found fit for traffic yet")
+        return _UNFIT
     ready = observed.serving_pods
     least = floor(spec.replicas, spec.availability.max_unavailable)
     message = f"{ready} pods answer, {spec.replicas} are wanted; at least {least} must"
@@ -264,6 +296,10 @@ def _serves_meanwhile(step: Step) -> str:
     return f" ({step.stable.name} goes on serving)"
 
 
+_LONGEST = 32_768
+"""Characters that the message of a condition may have: a spec may be wrong in a thousand places."""
+
+
 def stamped(
     findings: tuple[Finding, ...], previous: Iterable[Condition], generation: int, now: datetime
 ) -> list[Condition]:
@@ -278,7 +314,7 @@ def _stamp(finding: Finding, before: Condition | None, generation: int, now: dat
         type=finding.type,
         status=finding.status,
         reason=finding.reason,
-        message=finding.message,
+        message=finding.message[:_LONGEST],
         last_transition_time=before.last_transition_time if before and unchanged else quantities.timestamp(now),
         observed_generation=generation,
     )

@@ -9,6 +9,10 @@ class InvalidSpecError(OperatorError):
     """The spec does not have the form that this release reads."""
 
 
+class StoppedError(OperatorError):
+    """A part of the operator that must go on has ended, in words."""
+
+
 class SettingError(OperatorError):
     """A setting is of no use, by the name of its variable."""
 

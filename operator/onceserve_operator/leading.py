@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import chain, repeat
 
 from onceserve_operator import handlers
 from onceserve_operator.autoscaling.autoscaler import Autoscaler
+from onceserve_operator.backoff import backoff
 from onceserve_operator.domain import Key, Manifest
 from onceserve_operator.errors import ApiRefusedError, ApiUnavailableError, NotFoundError
 from onceserve_operator.health import Health
@@ -18,9 +20,10 @@ from onceserve_operator.kube.cache import Cache
 from onceserve_operator.kube.client import Client
 from onceserve_operator.plan import Defaults
 from onceserve_operator.reconciler import Reconciler
+from onceserve_operator.rollout.phases import ACTIVE, Phase
 from onceserve_operator.settings import Settings
 from onceserve_operator.telemetry import Metrics
-from onceserve_operator.workqueue import WorkQueue, backoff
+from onceserve_operator.workqueue import WorkQueue
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,6 +31,8 @@ _PASS_SECONDS, _LISTING_SECONDS = 300.0, 300.0
 """Seconds after which a pass and a full listing, all of whose calls have timeouts, are taken to be stuck."""
 _CATCHING_UP_SECONDS = 5.0
 """Seconds that watches wait at most for the first passes: some may meet what is slow."""
+_WATCHING_SECONDS = 5.0
+"""Seconds after which watches have begun."""
 
 
 class Leading:
@@ -39,8 +44,8 @@ class Leading:
         self._metrics = metrics
         self._health = health
         self._cache = Cache()
-        self._inspector = Inspector(secret, lambda key: self._queue.add(key))  # noqa: PLW0108 - made below
-        self._autoscaler = Autoscaler(lambda key: self._queue.add(key))  # noqa: PLW0108 - made below
+        self._inspector = Inspector(secret, self._look_soon)
+        self._autoscaler = Autoscaler(self._look_soon)
         self._reconciler = Reconciler(
             client,
             self._cache,
@@ -93,10 +98,14 @@ class Leading:
         )
 
     async def resync(self) -> None:
-        """Ask for a pass over everything now and then, by a new listing each time."""
-        while True:
-            self._health.expect("the resync", self._settings.resync + _LISTING_SECONDS)
-            await asyncio.sleep(self._settings.resync)
+        """Ask for a pass over everything now and then, by a new listing each time.
+
+        The first comes soon: what was deleted between the first listing and the watches, these do not tell.
+        """
+        usual = self._settings.resync
+        for pause in chain([min(_WATCHING_SECONDS, usual)], repeat(usual)):
+            self._health.expect("the resync", pause + _LISTING_SECONDS)
+            await asyncio.sleep(pause)
             try:
                 await self._list_all()
                 self._metrics.resyncs.labels("success").inc()
@@ -113,10 +122,16 @@ class Leading:
         await self._autoscaler.stop()
         await self._client.settle()
 
+    def _look_soon(self, key: Key) -> None:
+        # What pods tell mends no failure: the next try need not come sooner.
+        self._queue.add(key, changed=False, urgent=True)
+
     def _is_followed(self, key: Key) -> bool:
-        """Say whether the status is about the spec as it is now."""
+        """Say whether the status is about the spec as it is now, and no rollout is under way."""
         resource = self._cache.get(kinds.MODEL_DEPLOYMENT, key.namespace, key.name) or {"metadata": {}}
-        return bool(resource.get("status", {}).get("observedGeneration") == resource["metadata"].get("generation"))
+        status = resource.get("status", {})
+        is_current = status.get("observedGeneration") == resource["metadata"].get("generation")
+        return bool(is_current and status.get("rollout", {}).get("phase") not in {*ACTIVE, Phase.ABORTING})
 
     def _changed(self, manifest: Manifest, happened: str | None) -> None:
         if happened is None and self._knows(manifest):
@@ -160,4 +175,4 @@ class Leading:
                 self._cache.withdraw(kind)
                 continue
             found = [manifest for manifests, _ in listings for manifest in manifests]
-            self._cache.replace(kind, found, min(version for _, version in listings))
+            await self._cache.replace(kind, found, min(version for _, version in listings))

@@ -4,10 +4,11 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
 from typing import NoReturn
@@ -18,7 +19,7 @@ from pydantic import ValidationError
 
 from onceserve_operator import health, telemetry
 from onceserve_operator.election import Terms
-from onceserve_operator.errors import NoClusterError, SettingError
+from onceserve_operator.errors import NoClusterError, SettingError, StoppedError
 from onceserve_operator.health import Health
 from onceserve_operator.kube.client import Client
 from onceserve_operator.kube.connection import Connection, connect
@@ -30,8 +31,14 @@ from onceserve_operator.telemetry import Metrics
 
 _LOG = logging.getLogger("onceserve_operator")
 
-UNUSABLE, LOST = 2, 3
-"""Exit codes: settings or cluster are of no use; leadership was lost."""
+FAILED, UNUSABLE, LOST = 1, 2, 3
+"""Exit codes: a part of the operator has failed; settings or cluster are of no use; leadership was lost."""
+
+_NESTING = 12_000
+"""Levels that an answer may be nested: an API server lets in objects of 10,000."""
+_STACK = 64 * 2**20
+"""Bytes that the main thread's stack may grow to: enough for as many calls in one another, whatever they are. The
+kernel keeps 128 MiB free for it."""
 
 _ALLOCATIONS = 50_000
 """Objects that are made, more than are freed, between two looks for cycles."""
@@ -51,11 +58,31 @@ def main() -> None:
     telemetry.configure_logging(settings.log_level)
     # What is read from the API server has no cycles, and looking for them took most of the time of reading.
     gc.set_threshold(_ALLOCATIONS, 10, 100)
+    allow_nesting()
     try:
         asyncio.run(run(settings))
     except (NoClusterError, SettingError) as error:
         _LOG.error("%s", error)
         sys.exit(UNUSABLE)
+    except Exception as error:
+        _LOG.exception("the process ends, since %s", "; ".join(_words(error)))
+        sys.exit(FAILED)
+
+
+def allow_nesting() -> None:
+    """Have whatever an API server lets in be read; calls that never end still end by an error, not with the process."""
+    _, most = resource.getrlimit(resource.RLIMIT_STACK)
+    resource.setrlimit(resource.RLIMIT_STACK, (_STACK if most == resource.RLIM_INFINITY else min(_STACK, most), most))
+    sys.setrecursionlimit(_NESTING)
+
+
+def _words(error: Exception) -> Iterator[str]:
+    """Yield what has failed, each in words."""
+    if isinstance(error, ExceptionGroup):
+        for each in error.exceptions:
+            yield from _words(each)
+    else:
+        yield str(error) if isinstance(error, StoppedError) else f"{type(error).__name__}: {error}"
 
 
 async def run(settings: Settings) -> None:
@@ -104,10 +131,19 @@ async def _lead(
         ends.push_async_callback(leading.stop)
         await leading.list_first()
         await leading.catch_up()
-        group.create_task(leading.watch(take_signals), name="watch")
-        group.create_task(leading.resync(), name="resync")
+        group.create_task(_unending("the watch", leading.watch(take_signals)), name="watch")
+        group.create_task(_unending("the resync", leading.resync()), name="resync")
         state.lacks("listing", None)
         await asyncio.Event().wait()
+
+
+async def _unending(what: str, part: Awaitable[None]) -> NoReturn:
+    """Await a part that must go on until it is cancelled. Raises StoppedError where it does not."""
+    try:
+        await part
+    except Exception as error:
+        raise StoppedError(f"{what} has failed: {type(error).__name__}: {error}") from error
+    raise StoppedError(f"{what} has ended")
 
 
 def _observe(connection: Connection, metrics: Metrics) -> None:

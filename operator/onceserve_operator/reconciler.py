@@ -69,7 +69,7 @@ class Reconciler:
         except InvalidSpecError as error:
             self._inspector.want(key, None)
             self._autoscaler.want(key, None)
-            findings = conditions.reject(str(error))
+            findings = conditions.reject(observed, str(error))
             await self._report(observed, findings, status.of_rejection(observed, findings, now))
             return None
         planned = plan.make(observed, spec, self._defaults, now)

@@ -12,6 +12,8 @@ from onceserve_operator.domain import Manifest, Observed, Revision, Step
 from onceserve_operator.resources import labels, names
 
 _CONDITIONS = TypeAdapter(list[Condition])
+_STANDING = {"selector", "url", "stableRevision", "targetRevision", "rollout"}
+"""Fields that a rollout goes on from, and what it has led to."""
 
 
 def previous_conditions(observed: Observed) -> list[Condition]:
@@ -42,13 +44,16 @@ def of_step(observed: Observed, step: Step, findings: tuple[Finding, ...], now: 
 
 
 def of_rejection(observed: Observed, findings: tuple[Finding, ...], now: datetime) -> Manifest:
-    """Return the status for a spec that cannot be read: what is known of the running pods stays."""
-    judged = {finding.type for finding in findings}
-    kept = [each for each in previous_conditions(observed) if each.type not in judged]
-    changed = ModelDeploymentStatus(
-        observed_generation=observed.generation, conditions=[*kept, *_stamped(observed, findings, now)]
+    """Return the status for a spec that cannot be read: where the rollout stood stays, all else is as observed."""
+    kept = {field: value for field, value in observed.status.items() if field in _STANDING}
+    seen = ModelDeploymentStatus(
+        observed_generation=observed.generation,
+        replicas=len(observed.pods),
+        ready_replicas=observed.serving_pods,
+        revisions=[_revision(observed, each, now) for each in observed.revisions],
+        conditions=_stamped(observed, findings, now),
     )
-    return {**observed.status, **_dump(changed)}
+    return {**kept, **_dump(seen)}
 
 
 def _stamped(observed: Observed, findings: tuple[Finding, ...], now: datetime) -> list[Condition]:

@@ -5,9 +5,13 @@ What has changed goes before what is only looked at again: after a failover, and
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
+from onceserve_operator.backoff import backoff
 from onceserve_operator.domain import Key
 from onceserve_operator.errors import ApiUnavailableError
 
@@ -15,18 +19,18 @@ _LOG = logging.getLogger(__name__)
 
 _SETTLING = 0.05
 """Seconds to let further events of the same change arrive before a pass."""
-_FIRST_DELAY, _LAST_DELAY = 0.5, 60.0
-"""Seconds before a failed pass is tried again, at first and at most."""
 _AHEAD = 8
 """Turns that go to changes in a row at most while others wait too: what changes all the time must not starve these."""
 
 
-def backoff() -> Iterator[float]:
-    """Yield the delays before each further try, in seconds."""
-    delay = _FIRST_DELAY
-    while True:
-        yield delay
-        delay = min(2 * delay, _LAST_DELAY)
+@dataclass(slots=True)
+class _Request:
+    """What is asked for of one resource."""
+
+    wanted: bool = False
+    first: bool = False
+    """Before those that are only looked at again."""
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class WorkQueue:
@@ -37,21 +41,26 @@ class WorkQueue:
         self._process = process
         self._later: dict[Key, asyncio.TimerHandle] = {}
         self._turns = _Turns(concurrency)
-        self._wanted: dict[Key, asyncio.Event] = {}
-        self._changed: set[Key] = set()
+        self._requests: dict[Key, _Request] = {}
         self._workers: dict[Key, asyncio.Task[None]] = {}
         self._stopped = False
 
-    def add(self, key: Key, *, changed: bool = True) -> None:
-        """Ask for a pass; after `stop` nothing comes of it. What has not changed waits for what has."""
+    def add(self, key: Key, *, changed: bool = True, urgent: bool = False) -> None:
+        """Ask for a pass; after `stop` nothing comes of it.
+
+        What has not changed waits for what has, unless it is urgent, and does not hasten the next try of what failed.
+        """
         if self._stopped:
             return
+        request = self._requests.setdefault(key, _Request())
+        request.wanted = True
         if changed:
-            self._changed.add(key)
+            request.changed.set()
+        if changed or urgent:
+            request.first = True
             self._turns.hasten(key)
-        self._wanted.setdefault(key, asyncio.Event()).set()
         if key not in self._workers:
-            self._workers[key] = asyncio.create_task(self._work(key), name=f"reconcile {key}")
+            self._workers[key] = asyncio.create_task(self._work(key, request), name=f"reconcile {key}")
 
     async def stop(self) -> None:
         """End all work at the next await."""
@@ -63,28 +72,27 @@ class WorkQueue:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
 
-    async def _work(self, key: Key) -> None:
+    async def _work(self, key: Key, request: _Request) -> None:
         delays = backoff()
-        wanted = self._wanted[key]
         try:
-            while wanted.is_set():
+            while request.wanted:
                 await asyncio.sleep(_SETTLING)
-                if await self._tried(key, wanted):
+                if await self._tried(key, request):
                     delays = backoff()
                 else:
                     # A change ends the wait: it may be what mends the failure.
-                    await _wait(wanted, next(delays))
-                    wanted.set()
+                    await _wait(request.changed, next(delays))
+                    request.wanted = True
         finally:
-            del self._workers[key], self._wanted[key]
+            del self._workers[key], self._requests[key]
 
-    async def _tried(self, key: Key, wanted: asyncio.Event) -> bool:
-        async with self._turns.turn(key, first=key in self._changed):
+    async def _tried(self, key: Key, request: _Request) -> bool:
+        async with self._turns.turn(key, first=request.first):
             # Most passes await nothing: a thousand in a row would hold up all else, the lease too.
             await asyncio.sleep(0)
-            wanted.clear()
-            changed = key in self._changed
-            self._changed.discard(key)
+            first = request.first
+            request.wanted = request.first = False
+            request.changed.clear()
             try:
                 self._schedule(key, await self._process(key))
             except ApiUnavailableError as error:
@@ -93,8 +101,7 @@ class WorkQueue:
                 _LOG.exception("%s: the pass failed and will be tried again", key)
             else:
                 return True
-        if changed:
-            self._changed.add(key)
+        request.first |= first
         return False
 
     def _schedule(self, key: Key, delay: float | None) -> None:
@@ -108,13 +115,17 @@ class WorkQueue:
         self.add(key)
 
 
+# An ordinary dict goes over all who have left to find who is next.
+_Line: TypeAlias = OrderedDict[Key, asyncio.Future[None]]
+
+
 class _Turns:
     """So many at once; of those who wait the first go before the others."""
 
     def __init__(self, number: int) -> None:
         self._free = number
-        self._first: dict[Key, asyncio.Future[None]] = {}
-        self._others: dict[Key, asyncio.Future[None]] = {}
+        self._first: _Line = OrderedDict()
+        self._others: _Line = OrderedDict()
         self._ahead = 0
         """Turns that went to the first since the last that went to another."""
 
@@ -132,7 +143,7 @@ class _Turns:
         if waiting := self._others.pop(key, None):
             self._first[key] = waiting
 
-    async def _take(self, key: Key, line: dict[Key, asyncio.Future[None]]) -> None:
+    async def _take(self, key: Key, line: _Line) -> None:
         if self._free:
             self._free -= 1
             return
@@ -150,7 +161,7 @@ class _Turns:
     def _give(self) -> None:
         """Hand a turn on."""
         while line := self._next():
-            given = line.pop(next(iter(line)))
+            _, given = line.popitem(last=False)
             # Who was cancelled leaves the line only later.
             if not given.done():
                 self._ahead = self._ahead + 1 if line is self._first else 0
@@ -158,7 +169,7 @@ class _Turns:
                 return
         self._free += 1
 
-    def _next(self) -> dict[Key, asyncio.Future[None]]:
+    def _next(self) -> _Line:
         if self._others and self._ahead >= _AHEAD:
             return self._others
         return self._first or self._others

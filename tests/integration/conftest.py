@@ -33,8 +33,7 @@ def api(cluster: Cluster) -> Iterator[Api]:
 @pytest.fixture(scope="session")
 def definition(cluster: Cluster) -> dict[str, Any]:
     """The CRD as it is in the repository, installed as people install it: by client-side apply."""
-    cluster.kubectl("apply", "--server-side=false", "-f", str(CRD))
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRD))
+    cluster.define(CRD, server_side=False)
     content: dict[str, Any] = yaml.safe_load(CRD.read_text())
     return content
 

@@ -94,15 +94,9 @@ def created(api: Api, namespace: str) -> Routed:
 def bare(directory: Path) -> Iterator[tuple[Cluster, Api]]:
     """Have a control plane of its own, with our definition alone."""
     with control_plane("gateway", directory / "cluster") as cluster:
-        cluster.kubectl("apply", "-f", str(CRD))
-        cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRD))
+        cluster.define(CRD)
         with new_client_from_config(str(cluster.kubeconfig)) as client:
             yield cluster, Api(client)
-
-
-def install(cluster: Cluster) -> None:
-    cluster.kubectl("apply", "--server-side", "-f", str(ROUTES))
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(ROUTES))
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +104,7 @@ def gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster
     """A cluster with the Gateway API, and the operator."""
     directory = tmp_path_factory.mktemp("gateways")
     with bare(directory) as (cluster, api):
-        install(cluster)
+        cluster.define(ROUTES)
         with running_operator(install_rights(cluster, directory), directory, RESYNC):
             yield cluster, api
 
@@ -290,7 +284,7 @@ def test_the_gateway_api_comes_and_goes_while_the_operator_runs(tmp_path: Path) 
             deployed.await_condition(kind, "True")
         first, second = deployed.begin()
         assert shared(deployed)
-        install(cluster)
+        cluster.define(ROUTES)
         eventually(lambda: deployed.split() == (first, second, {"risk": 95, "risk-preview": 5}), "weights instead")
         deployed.await_condition("RouteAccepted", "Unknown", "Pending")
         cluster.kubectl("delete", "-f", str(ROUTES))

@@ -23,7 +23,7 @@ from support.waiting import eventually, steadily
 
 CRD = Path(__file__).parents[2] / "crds" / "modeldeployments.onceserve.dev.yaml"
 SPEC: dict[str, Any] = {"replicas": 2, "model": {"uri": "https://models.example/a.onnx"}}
-LOST = 3
+FAILED, LOST = 1, 3
 FAILOVER = 15.0
 HANDOVER = 3.0
 RESYNC = 1.0
@@ -35,8 +35,7 @@ NOTICED = 5.0
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A control plane of its own, since it is restarted."""
     with control_plane("leadership", tmp_path_factory.mktemp("leadership") / "cluster") as started:
-        started.kubectl("apply", "-f", str(CRD))
-        started.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRD))
+        started.define(CRD)
         yield started
 
 
@@ -214,6 +213,20 @@ def test_a_leader_whose_lease_was_given_away_ends(pair: Pair, api: Api, namespac
     assert (code, len(leader.complaints())) == (LOST, 1)
     assert "somebody holds it" in leader.complaints()[0]
     worked_within(api, namespace, "given-away", FAILOVER)
+    assert pair.leaders() == [pair.other(leader)]
+
+
+def test_a_leader_whose_watch_fails_hands_over_and_says_why(
+    pair: Pair, api: Api, namespace: str, cluster: Cluster
+) -> None:
+    leader = pair.leader()
+    cluster.kubectl("delete", "-f", str(CRD))
+    try:
+        assert eventually(leader.exit_code, "it ends", FAILOVER) == FAILED
+    finally:
+        cluster.define(CRD)
+    assert leader.messages()[-1].startswith("the process ends, since the watch has failed: APINotFoundError: 404 ")
+    worked_within(api, namespace, "after", FAILOVER)
     assert pair.leaders() == [pair.other(leader)]
 
 

@@ -311,6 +311,36 @@ def test_a_spec_that_this_release_cannot_read_is_explained(
     assert deployed.children("deployments") == []
 
 
+@pytest.mark.parametrize("levels", [600, 5_000, 9_900])
+def test_a_spec_that_is_nested_without_measure_is_refused_and_keeps_no_other_waiting(
+    api: Api, namespace: str, operator: OperatorProcess, cluster: Cluster, levels: int
+) -> None:
+    """An API server takes 10,000 levels; it knows no form of a golden request's data."""
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1], "data": ["nested"]}
+    deep = deployment({**SPEC, "rollout": {"verification": {"requests": [{"inputs": [tensor]}]}}}, "deep")
+    sent = json.dumps(deep).replace('"nested"', "[" * levels + "]" * levels)
+    cluster.kubectl("create", "--raw", collection(namespace), "-f", "-", stdin=sent)
+    path = "jsonpath={.status.conditions[?(@.type=='SpecAccepted')].message}"
+
+    def words() -> str:
+        return cluster.kubectl("get", "mdep/deep", "-n", namespace, "-o", path)
+
+    eventually(lambda: "lists are nested more than 16 deep" in words(), "the refusal")
+    serve(Deployed.create(api, namespace, SPEC, "good"))
+    # What comes from a watch is read as what is listed.
+    operator.stop()
+    operator.start()
+    before = resyncs(operator)
+    cluster.kubectl("label", "mdep/deep", "-n", namespace, "looked=at")
+    eventually(lambda: resyncs(operator) > before + 1, "resyncs")
+    serve(Deployed.create(api, namespace, SPEC, "another"))
+
+
+def serve(deployed: Deployed) -> None:
+    deployed.report_ready(deployed.await_pods(deployed.await_target(), 3))
+    deployed.await_condition("Ready", "True")
+
+
 def test_the_chart_grants_what_the_operator_does_and_no_more(serving: Deployed, cluster: Cluster) -> None:
     """By the API server's audit log of this whole module."""
     needed_elsewhere = {("modeldeployments/finalizers", "update")}

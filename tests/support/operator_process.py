@@ -163,4 +163,4 @@ def running_operator(
         operator.stop()
         raise
     assert operator.stop() == 0, operator.log.read_text()
-    assert operator.complaints() == []
+    assert operator.complaints() == [], operator.complaints()

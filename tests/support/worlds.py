@@ -93,9 +93,15 @@ class World:
         findings = conditions.judge(observed, spec, planned.step, refusals, unknown)
         self.events += [*planned.step.events, *conditions.events(findings, status.previous_conditions(observed))]
         self._take(planned.children, refused_kinds)
-        self.resource = {**self.resource, "status": status.of_step(observed, planned.step, findings, self.now)}
-        self._store(self.resource)
+        self._report(status.of_step(observed, planned.step, findings, self.now))
         return planned
+
+    def refuse(self, words: str) -> None:
+        """Make one pass over a spec that cannot be read."""
+        observed = self.observed()
+        findings = conditions.reject(observed, words)
+        self.events += conditions.events(findings, status.previous_conditions(observed))
+        self._report(status.of_rejection(observed, findings, self.now))
 
     def change(self, **spec: Any) -> None:
         """Have a person change fields of the spec."""
@@ -237,6 +243,10 @@ class World:
             uid = live["metadata"]["uid"] if live else f"uid-{next(self._versions)}"
             told = {"status": live["status"]} if live and "status" in live else {}
             self._store({**child, **told, "metadata": {**metadata, "uid": uid, "creationTimestamp": created}})
+
+    def _report(self, wanted: Manifest) -> None:
+        self.resource = {**self.resource, "status": wanted}
+        self._store(self.resource)
 
     def _store(self, manifest: Manifest) -> None:
         version = str(next(self._versions))

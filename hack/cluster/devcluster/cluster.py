@@ -26,6 +26,7 @@ from devcluster.wait import wait_until
 NODES_READY_SECONDS = 120
 DNS_READY_SECONDS = 60
 FORWARDER_SECONDS = 10
+DEFINED_SECONDS = 60
 CGROUP_PARENT = "/onceserve"
 COLLECTIONS = {
     "ServiceAccount": "/api/v1/namespaces/kube-system/serviceaccounts",
@@ -157,6 +158,18 @@ class Cluster:
         if result.returncode != 0:
             raise ClusterError(f"kubectl {' '.join(arguments)}: {result.stderr}")
         return result.stdout
+
+    def define(self, definitions: Path, *, server_side: bool = True) -> None:
+        """Apply CustomResourceDefinitions; return when their resources can be made."""
+        self.kubectl("apply", f"--server-side={str(server_side).lower()}", f"--filename={definitions}")
+        # For `kubectl wait` a definition that has no conditions yet is an error.
+        if not wait_until(lambda: self._are_established(definitions), DEFINED_SECONDS):
+            raise ClusterError(f"{definitions}: not established within {DEFINED_SECONDS} s")
+
+    def _are_established(self, definitions: Path) -> bool:
+        found = json.loads(self.kubectl("get", f"--filename={definitions}", "--output=json"))
+        conditions = [each.get("status", {}).get("conditions") or [] for each in found.get("items", [found])]
+        return all(any((c["type"], c["status"]) == ("Established", "True") for c in each) for each in conditions)
 
     def status(self) -> list[Row]:
         """Return every component with its state."""

@@ -23,8 +23,7 @@ def archive() -> Path:
 def install(cluster: Cluster) -> None:
     """Install the Gateway API, Traefik and a Gateway; return when that is programmed."""
     cluster.load_images([archive()])
-    cluster.kubectl("apply", "--server-side", f"--filename={gateway_api.definitions()}")
-    cluster.kubectl("wait", "crd", "--all", "--for=condition=Established", f"--timeout={_READY_SECONDS}s")
+    cluster.define(gateway_api.definitions())
     cluster.kubectl("apply", "--filename=-", stdin=configs.manifest("traefik", IMAGE=IMAGE))
     for kind, name, condition in (("deployment", "traefik", "Available"), ("gateway", GATEWAY, "Programmed")):
         cluster.kubectl(

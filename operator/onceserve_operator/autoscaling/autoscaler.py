@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from onceserve_operator.api.autoscaling import Autoscaling
-from onceserve_operator.autoscaling import load, policy
-from onceserve_operator.autoscaling.load import Reading
+from onceserve_operator.autoscaling import policy
+from onceserve_operator.autoscaling.news import News
 from onceserve_operator.autoscaling.policy import Memory, Situation
+from onceserve_operator.autoscaling.sampling import Sampling, Slots
 from onceserve_operator.domain import Key, Pod, Scaling
-from onceserve_operator.inspection.calls import Calls, NoAnswerError
+from onceserve_operator.inspection.calls import Calls
 
 _LOG: Final = logging.getLogger(__name__)
 
-_TIMEOUT: Final = 1.5
-"""Seconds for the answer of a pod: less than a period, so that one that is silent delays no decision."""
+_ANSWERED: Final = 0.75
+"""Share of a period in which pods must have answered: less than all of it, so that silent ones delay no decision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,81 +34,78 @@ class Target:
 class Autoscaler:
     """What is decided for all ModelDeployments. `on_news` is told whose, when a pass should look again.
 
-    At most `concurrency` pods are asked at once. What is known is in memory alone: after a restart pods are taken away
-    only when a whole window has been seen. Used within the event loop alone.
+    What is known is in memory alone: after a restart pods are taken away only when a whole window has been seen.
+    Used within the event loop alone.
     """
 
     def __init__(
-        self,
-        on_news: Callable[[Key], None],
-        *,
-        calls: Calls | None = None,
-        concurrency: int = 32,
-        period: float = policy.PERIOD,
+        self, on_news: Callable[[Key], None], *, calls: Calls | None = None, period: float = policy.PERIOD
     ) -> None:
         self._on_news = on_news
-        self._calls = calls or Calls(metrics_timeout=_TIMEOUT)
-        self._slots = asyncio.Semaphore(concurrency)
+        self._calls = calls or Calls()
+        self._slots = Slots()
         self._period = period
-        self._targets: dict[Key, Target] = {}
-        self._told: dict[Key, Scaling] = {}
-        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._followed: dict[Key, _Following] = {}
 
     def told(self, key: Key) -> Scaling | None:
         """Return what was decided last; None before the first decision."""
-        return self._told.get(key)
+        following = self._followed.get(key)
+        return following.told if following else None
 
     def want(self, key: Key, target: Target | None) -> None:
         """Say what is to be scaled now, None for nothing; what was known of it is forgotten then."""
-        if target is not None:
-            self._targets[key] = target
-            if key not in self._tasks:
-                self._tasks[key] = asyncio.create_task(self._follow(key), name=f"scale {key}")
-        elif task := self._tasks.pop(key, None):
-            task.cancel()
-            self._told.pop(key, None)
+        if target is None:
+            if following := self._followed.pop(key, None):
+                following.task.cancel()
+        elif following := self._followed.get(key):
+            following.target = target
+        else:
+            sampling = Sampling(key, self._calls, self._slots)
+            self._followed[key] = _Following(key, target, sampling, self._period, self._on_news)
 
     async def stop(self) -> None:
         """End all calls, and return when they have ended."""
-        tasks = list(self._tasks.values())
-        for key in list(self._tasks):
+        tasks = [following.task for following in self._followed.values()]
+        for key in list(self._followed):
             self.want(key, None)
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _follow(self, key: Key) -> None:
-        clock, memory = asyncio.get_running_loop().time, Memory()
+
+class _Following:
+    """What is asked and decided of one ModelDeployment."""
+
+    def __init__(
+        self, key: Key, target: Target, sampling: Sampling, period: float, on_news: Callable[[Key], None]
+    ) -> None:
+        self.target = target
+        self.told: Scaling | None = None
+        self._key = key
+        self._sampling = sampling
+        self._period = period
+        self._on_news = on_news
+        self._memory = Memory()
+        self._news = News()
+        self.task = asyncio.create_task(self._follow(), name=f"scale {key}")
+
+    async def _follow(self) -> None:
+        clock = asyncio.get_running_loop().time
         while True:
             due = clock() + self._period
             try:
-                memory = await self._look(key, memory)
+                await self._look()
             except Exception:  # the next look must come, whatever this is; it is logged
-                _LOG.exception("%s: looking at the load failed and will be tried again", key)
+                _LOG.exception("%s: looking at the load failed and will be tried again", self._key)
             await asyncio.sleep(due - clock())
 
-    async def _look(self, key: Key, memory: Memory) -> Memory:
-        target = self._targets[key]
-        readings = await asyncio.gather(*(self._read(key, pod, scheme) for pod, scheme in target.pods))
+    async def _look(self) -> None:
+        target = self.target
         situation = Situation(
             autoscaling=target.autoscaling,
             replicas=target.replicas,
-            readings=dict(zip((pod.uid for pod, _ in target.pods), readings, strict=True)),
+            readings=await self._sampling.sample(target.pods, _ANSWERED * self._period),
             revisions=frozenset(pod.revision for pod, _ in target.pods),
         )
-        memory, scaling = policy.decide(memory, situation, asyncio.get_running_loop().time())
-        before, self._told[key] = self._told.get(key), scaling
-        # Told again and again while it is not done: the write may have failed.
-        if scaling.replicas != scaling.of or _standing(before) != _standing(scaling):
-            self._on_news(key)
-        return memory
-
-    async def _read(self, key: Key, pod: Pod, scheme: str) -> Reading | None:
-        async with self._slots:
-            try:
-                return load.read(await self._calls.metrics(pod.address, scheme))
-            except (NoAnswerError, ValueError) as error:
-                _LOG.debug("%s: pod %s does not tell its load: %s", key, pod.name, error)
-                return None
-
-
-def _standing(scaling: Scaling | None) -> tuple[bool | None, str, str] | None:
-    return (scaling.active, scaling.reason, scaling.message) if scaling else None
+        now = asyncio.get_running_loop().time()
+        self._memory, self.told = policy.decide(self._memory, situation, now)
+        if self._news.are_in(self.told, now):
+            self._on_news(self._key)

@@ -37,6 +37,11 @@ def counts(metric: ScalingMetric, point: Point) -> bool:
     return point.told if metric is ScalingMetric.CONCURRENCY else point.counted
 
 
+def tells(metric: ScalingMetric, point: Point) -> bool:
+    """Say whether no pod fails to tell; one that is seen for the first time tells all it can."""
+    return point.told and not (point.restarted and metric is not ScalingMetric.CONCURRENCY)
+
+
 def of(
     autoscaling: Autoscaling, stable: Sequence[Point], panic: Sequence[Point], known: Capacity, replicas: int
 ) -> Demand:

@@ -44,6 +44,8 @@ class Point:
     """Pods that should have told."""
     known: int
     """Pods that have told."""
+    restarted: bool
+    """The counters of one of them have started anew."""
     counted: bool
     """Of all of them it is known what changed."""
     inflight: float
@@ -86,15 +88,18 @@ def _amount(name: str, text: str) -> float:
 
 def point(before: Readings, after: Readings, at: float, seconds: float) -> Point:
     """Return the load that two looks at the pods show, `seconds` apart."""
-    changes = [_change(before.get(uid), reading) for uid, reading in after.items()]
-    changed = [change for change, _ in changes if change]
     told = [reading for reading in after.values() if reading]
+    # Of a pod that is new, or has just not told, it is not known what changed.
+    both = [(then, now) for uid, now in after.items() if now and (then := before.get(uid))]
+    restarted = any(_restarted(*each) for each in both)
+    changed = [_change(*each) for each in both]
     return Point(
         at=at,
         seconds=min(seconds, LONGEST),
         pods=len(after),
         known=len(told),
-        counted=bool(changes) and all(whole for _, whole in changes),
+        restarted=restarted,
+        counted=0 < len(after) == len(both) and not restarted,
         inflight=sum(each.inflight for each in told),
         # What is answered had arrived, and so has what still runs.
         arrived=max(0.0, sum(each.answered + each.inflight for each in changed)),
@@ -103,13 +108,12 @@ def point(before: Readings, after: Readings, at: float, seconds: float) -> Point
     )
 
 
-def _change(before: Reading | None, after: Reading | None) -> tuple[Reading | None, bool]:
-    """Return what changed in a pod, and whether that is all of it.
+def _restarted(before: Reading, after: Reading) -> bool:
+    return any(getattr(after, each) < getattr(before, each) for each in ("answered", "begun", "waited"))
 
-    Of a pod that is new, or has just not told, it is not known; of one that has started anew only what was since.
-    """
-    if before is None or after is None:
-        return None, False
-    if any(getattr(after, each) < getattr(before, each) for each in ("answered", "begun", "waited")):
-        return after, False
-    return Reading(*(getattr(after, each.name) - getattr(before, each.name) for each in fields(Reading))), True
+
+def _change(before: Reading, after: Reading) -> Reading:
+    """Return what changed in a pod; of one that has started anew only what was since."""
+    if _restarted(before, after):
+        return after
+    return Reading(*(getattr(after, each.name) - getattr(before, each.name) for each in fields(Reading)))

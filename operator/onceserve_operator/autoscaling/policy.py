@@ -20,7 +20,8 @@ from onceserve_operator.domain import Scaling
 PERIOD: Final = 2.0
 """Between two looks at the pods."""
 STABLE_WINDOW: Final = 60.0
-PANIC_WINDOW: Final = 4.0
+PANIC_WINDOW: Final = 3.0
+"""Has two looks in it: halfway between two and three, since none comes to the moment."""
 PANIC: Final = 2.0
 """Times what the ready pods should have: from there on the panic window decides."""
 DELAY: Final = 60.0
@@ -165,7 +166,7 @@ def _standing(memory: Memory, situation: Situation, panic: tuple[Point, ...]) ->
         return False, PODS_NOT_READY, "No pod is ready that could be asked how busy it is"
     if not any(each.known for each in panic):
         return False, SAMPLES_MISSING, "No pod tells how busy it is: the number of pods stays"
-    if not any(demand.counts(autoscaling.metric, each) for each in panic):
+    if not any(demand.tells(autoscaling.metric, each) for each in panic):
         return True, SAMPLES_PARTIAL, "Some pods do not tell how busy they are: there may be more, not fewer"
     if max(each.wanted for each in memory.advice) > autoscaling.max_replicas:
         return True, AT_MAXIMUM, f"The load asks for more pods than maxReplicas, {autoscaling.max_replicas}"

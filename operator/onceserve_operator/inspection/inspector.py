@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from onceserve_contract import verification
+from onceserve_operator.backoff import backoff
 from onceserve_operator.domain import Key, Measured, Pod, Seen, Verdict
 from onceserve_operator.inspection import golden
 from onceserve_operator.inspection.calls import Calls, NoAnswerError
@@ -20,13 +21,6 @@ _FIRST_DELAY, _LAST_DELAY = 0.5, 10.0
 
 _TURNS: Final = 4
 """Pods of one ModelDeployment that are verified at once."""
-
-
-def _backoff() -> Iterator[float]:
-    delay = _FIRST_DELAY
-    while True:
-        yield delay
-        delay = min(2 * delay, _LAST_DELAY)
 
 
 class Inspector:
@@ -176,7 +170,7 @@ class _Inspection:
 
     async def _verify(self, pod: Pod, wanted: Wanted) -> None:
         """Ask a pod until it has answered."""
-        delays = _backoff()
+        delays = backoff(_FIRST_DELAY, _LAST_DELAY)
         while True:
             try:
                 verdict = await self._asked(pod, wanted)

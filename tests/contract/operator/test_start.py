@@ -1,5 +1,6 @@
 """How the operator process ends when it cannot start: in words."""
 
+import json
 import os
 import socket
 import subprocess
@@ -68,6 +69,18 @@ def test_without_a_cluster_it_says_so(tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert "neither in a cluster nor with a usable kubeconfig" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_what_nobody_thought_of_is_told_in_words_too(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s" * 32)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = start(**settings(secret) | {"ONCESERVE_OPERATOR_METRICS_PORT": port})
+    last = json.loads(ended.stderr.splitlines()[-1])
+    assert ended.returncode == 1
+    assert last["message"].startswith("the process ends, since OSError: ")
+    assert "Address already in use" in last["message"]
 
 
 def test_an_api_server_that_hangs_keeps_it_alive_but_not_ready(tmp_path: Path) -> None:

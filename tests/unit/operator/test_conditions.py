@@ -292,3 +292,104 @@ def test_fields_of_a_later_release_are_named_and_all_else_is_done() -> None:
     assert (accepted["status"], accepted["reason"]) == ("False", "UnknownFields")
     assert accepted["message"] == "This release does not know spec.server.turbo, spec.flavour, and acts on all else"
     assert world.condition("Ready")["status"] == "True"
+
+
+INVALID = "spec.replicas: Input should be less than or equal to 1000"
+SCALED_BY_LOAD = {"minReplicas": 1, "maxReplicas": 5, "metric": "Concurrency", "target": "8"}
+
+
+def refused_world() -> tuple[World, str]:
+    """Return a world in which three pods serve, under a spec that cannot be read any more."""
+    world, revision = new_world(idempotency=KEEPING, gateway={"name": "public"}, autoscaling=SCALED_BY_LOAD)
+    world.pods(revision, ready=3)
+    world.settle()
+    world.change(replicas=5000)
+    return world, revision
+
+
+@pytest.mark.parametrize(
+    ("ready", "starting", "status", "reason", "message"),
+    [
+        (3, 0, "True", "Serving", "3 of 3 pods answer"),
+        (2, 1, "Unknown", "Invalid", "2 of 3 pods answer; how many must is not known while the spec is invalid"),
+        (0, 2, "False", "PodsNotReady", "0 of 3 pods answer"),
+    ],
+)
+def test_while_a_spec_is_refused_its_status_follows_the_pods(
+    ready: int, starting: int, status: str, reason: str, message: str
+) -> None:
+    world, revision = refused_world()
+    world.refuse(INVALID)
+    world.pods(revision, ready=ready, starting=starting)
+    world.refuse(INVALID)
+    available, told = world.condition("Available"), world.resource["status"]
+    assert (available["status"], available["reason"], available["message"]) == (status, reason, message)
+    assert (told["replicas"], told["readyReplicas"]) == (ready + starting, ready)
+    [listed] = told["revisions"]
+    assert (listed["replicas"], listed["ready"]) == (ready + starting, ready)
+    assert (world.condition("Ready")["status"], world.condition("Ready")["message"]) == ("False", INVALID)
+
+
+def test_while_a_spec_is_refused_nothing_that_it_asks_for_is_claimed() -> None:
+    world, revision = refused_world()
+    standing = {name: world.resource["status"][name] for name in ("rollout", "stableRevision", "url", "selector")}
+    world.refuse(INVALID)
+    assert statuses(world) == {
+        "SpecAccepted": "False",
+        "Stalled": "True",
+        "Reconciling": "False",
+        "Progressing": "False",
+        "Ready": "False",
+        "Available": "True",
+        "ModelLoaded": "Unknown",
+        "IdempotencyStoreReady": "Unknown",
+        "RouteAccepted": "Unknown",
+        "ScalingActive": "False",
+    }
+    scaling = world.condition("ScalingActive")
+    assert (scaling["reason"], scaling["message"]) == ("Invalid", "Autoscaling has stopped until the spec is valid")
+    assert standing.items() <= world.resource["status"].items()
+    assert world.resource["status"]["stableRevision"] == revision
+    assert {each["observedGeneration"] for each in world.resource["status"]["conditions"]} == {2}
+
+
+def test_a_spec_that_is_refused_at_first_sight_claims_nothing() -> None:
+    world = World(
+        {"apiVersion": "onceserve.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": "risk"}, "spec": SPEC}
+    )
+    world.refuse(INVALID)
+    before = world.resource["status"]
+    world.refuse(INVALID)
+    assert world.resource["status"] == before
+    assert (before["replicas"], before["readyReplicas"], "revisions" in before) == (0, 0, False)
+    assert (world.condition("Available")["status"], world.condition("Available")["reason"]) == ("False", "Starting")
+    assert [(event.reason, event.warning) for event in world.events] == [("Invalid", True)]
+
+
+def test_a_spec_that_is_refused_while_no_pod_is_wanted_says_so() -> None:
+    world, revision = new_world()
+    world.pods(revision, ready=3)
+    world.settle()
+    world.change(replicas=0)
+    world.roll_out()
+    world.refuse(INVALID)
+    assert (world.condition("Available")["status"], world.condition("Available")["reason"]) == ("False", "ScaledToZero")
+
+
+def test_a_spec_that_is_mended_is_judged_as_ever() -> None:
+    world, _ = refused_world()
+    before = world.resource["status"]
+    world.refuse(INVALID)
+    world.change(replicas=3)
+    world.settle()
+    now = world.resource["status"]
+    assert {each["type"]: each["status"] for each in now["conditions"]} == {
+        each["type"]: each["status"] for each in before["conditions"]
+    }
+
+
+def test_a_spec_that_is_wrong_in_very_many_places_is_explained_as_far_as_there_is_room() -> None:
+    world, _ = refused_world()
+    words = "; ".join(f"spec.rollout.verification.requests.0.inputs.{number}.data: wrong" for number in range(1_000))
+    world.refuse(words)
+    assert world.condition("SpecAccepted")["message"] == words[:32_768] != words

@@ -1,12 +1,16 @@
 import asyncio
-from itertools import islice, pairwise
+import time
+from functools import partial
+from itertools import pairwise
 
 import pytest
 
 from onceserve_operator import workqueue
+from onceserve_operator.backoff import backoff
 from onceserve_operator.domain import Key
 from onceserve_operator.errors import ApiUnavailableError
-from onceserve_operator.workqueue import WorkQueue, backoff
+from onceserve_operator.workqueue import WorkQueue
+from unit.serving.idempotency import virtual
 
 A, B = Key("default", "a"), Key("default", "b")
 
@@ -14,7 +18,7 @@ A, B = Key("default", "a"), Key("default", "b")
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workqueue, "_SETTLING", 0)
-    monkeypatch.setattr(workqueue, "_FIRST_DELAY", 0.01)
+    monkeypatch.setattr(workqueue, "backoff", partial(backoff, 0.01))
 
 
 class Process:
@@ -95,7 +99,7 @@ async def test_an_api_server_that_is_away_is_told_in_words(caplog: pytest.LogCap
 
 
 async def test_a_change_ends_the_wait_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workqueue, "_FIRST_DELAY", 3600)
+    monkeypatch.setattr(workqueue, "backoff", partial(backoff, 3600))
     process = Process(failures=1)
     queue = WorkQueue(process, concurrency=1)
     process.gate.release()
@@ -105,6 +109,29 @@ async def test_a_change_ends_the_wait_after_a_failure(monkeypatch: pytest.Monkey
     queue.add(A)
     assert await process.started.get() == A
     await queue.stop()
+
+
+def test_what_is_urgent_and_no_change_hastens_no_further_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workqueue, "backoff", backoff)
+    tries: list[float] = []
+
+    async def process(key: Key) -> None:
+        tries.append(asyncio.get_running_loop().time())
+        raise ApiUnavailableError("the API server does not answer")
+
+    async def story() -> None:
+        queue = WorkQueue(process, concurrency=1)
+        queue.add(A)
+        for _ in range(150):
+            queue.add(A, changed=False, urgent=True)
+            await asyncio.sleep(0.2)
+        assert tries == pytest.approx([0, 0.5, 1.5, 3.5, 7.5, 15.5])
+        queue.add(A)
+        await asyncio.sleep(0.1)
+        assert len(tries) == 7
+        await queue.stop()
+
+    virtual.run(story(), virtual.Loop())
 
 
 async def test_one_failing_resource_takes_no_slot_while_it_waits() -> None:
@@ -156,7 +183,7 @@ async def busy(queue: WorkQueue, process: Process) -> None:
     await process.started.get()
 
 
-async def test_what_has_changed_goes_before_what_is_only_looked_at_again() -> None:
+async def test_what_has_changed_or_is_urgent_goes_before_what_is_only_looked_at_again() -> None:
     process = Process()
     queue = WorkQueue(process, concurrency=1)
     await busy(queue, process)
@@ -165,9 +192,10 @@ async def test_what_has_changed_goes_before_what_is_only_looked_at_again() -> No
     await asyncio.sleep(0.01)
     queue.add(Key("default", "new"))
     queue.add(Key("default", "c"))
+    queue.add(Key("default", "b"), changed=False, urgent=True)
     await asyncio.sleep(0.01)
     process.gate.release()
-    assert await order_of(queue, process, 4) == ["c", "new", "a", "b"]
+    assert await order_of(queue, process, 4) == ["c", "b", "new", "a"]
 
 
 async def test_what_changes_all_the_time_starves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,6 +225,21 @@ async def test_a_change_whose_pass_failed_goes_first_again(monkeypatch: pytest.M
     await asyncio.sleep(0.05)
     process.gate.release()
     assert await order_of(queue, process, 2) == ["a", "y"]
+
+
+async def handing_on(waiting: int) -> float:
+    """Return the seconds of CPU it takes to hand a turn to each of so many who wait."""
+    turns = workqueue._Turns(0)
+    loop = asyncio.get_running_loop()
+    turns._others.update((Key("default", str(number)), loop.create_future()) for number in range(waiting))
+    began = time.process_time()
+    for _ in range(waiting):
+        turns._give()
+    return time.process_time() - began
+
+
+async def test_eight_times_as_many_who_wait_take_not_much_more_than_eight_times_as_long() -> None:
+    assert await handing_on(160_000) < 25 * await handing_on(20_000)
 
 
 async def test_what_is_added_while_it_waits_for_its_turn_has_one_pass() -> None:
@@ -234,8 +277,3 @@ async def test_stopping_ends_what_runs_and_nothing_starts_any_more() -> None:
     queue.add(B)
     await settle(queue)
     assert process.started.empty()
-
-
-def test_delays_double_up_to_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workqueue, "_FIRST_DELAY", 0.5)
-    assert list(islice(backoff(), 9)) == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -8,9 +9,10 @@ from onceserve_operator.domain import Key, Pod, Scaling
 from onceserve_operator.inspection.calls import Calls
 from unit.operator.autoscaling.driven import asked
 from unit.operator.inspection.misbehaving import Handler, Pods, closes, says, serving, slow
+from unit.serving.idempotency import virtual
 
 KEY = Key("shop", "risk")
-PERIOD = 0.05
+PERIOD = 0.2
 
 
 @pytest.fixture
@@ -24,8 +26,7 @@ class Told:
 
     def __init__(self, pods: Pods) -> None:
         self.news = asyncio.Event()
-        calls = Calls(port=pods.port, metrics_timeout=0.3)
-        self.autoscaler = Autoscaler(lambda _: self.news.set(), calls=calls, period=PERIOD)
+        self.autoscaler = Autoscaler(lambda _: self.news.set(), calls=Calls(port=pods.port), period=PERIOD)
 
     async def until(self, holds: Callable[[Scaling], bool]) -> Scaling:
         async with asyncio.timeout(5):
@@ -59,13 +60,6 @@ async def test_what_pods_tell_becomes_a_number(pods: Pods, told: Told) -> None:
     assert (scaling.of, scaling.replicas, scaling.cause) == (2, 7, "56 concurrent requests, 8 each")
 
 
-async def test_what_is_not_done_is_told_again(pods: Pods, told: Told) -> None:
-    pods.behaviours = {"127.0.0.1": says("onceserve_inflight_requests 30")}
-    told.autoscaler.want(KEY, target(1))
-    for _ in range(3):
-        await told.until(lambda each: each.replicas > 2)
-
-
 @pytest.mark.parametrize("behaviour", [slow, closes, says("onceserve_inflight_requests NaN"), says("", status=500)])
 async def test_a_pod_that_tells_nothing_of_use_is_silent(pods: Pods, told: Told, behaviour: Handler) -> None:
     pods.behaviours = {"127.0.0.1": behaviour}
@@ -80,7 +74,21 @@ async def test_what_is_wanted_no_longer_is_forgotten(pods: Pods, told: Told) -> 
     await told.until(lambda _: True)
     told.autoscaler.want(KEY, None)
     assert told.autoscaler.told(KEY) is None
+    assert not told.autoscaler._followed
     await asyncio.sleep(3 * PERIOD)
     calls = pods.calls.total()
     await asyncio.sleep(3 * PERIOD)
     assert pods.calls.total() == calls
+
+
+def test_what_is_not_done_is_told_again_and_ever_more_rarely() -> None:
+    async def story() -> None:
+        times: list[float] = []
+        calls = AsyncMock(Calls)
+        calls.metrics.return_value = "onceserve_inflight_requests 30"
+        autoscaler = Autoscaler(lambda _: times.append(asyncio.get_running_loop().time()), calls=calls)
+        autoscaler.want(KEY, target(1))
+        await asyncio.sleep(300)
+        assert times == [0, 2, 4, 6, 10, 18, 34, 66, 126, 186, 246]
+
+    virtual.run(story(), virtual.Loop())

@@ -45,11 +45,13 @@ def test_what_arrived_is_what_was_answered_and_what_is_more_in_work() -> None:
 def test_of_a_new_pod_only_what_it_has_in_work_is_known() -> None:
     found = point({}, {"a": Reading(2, 10)}, at=9, seconds=2)
     assert (found.inflight, found.arrived, found.told, found.counted) == (2, 0, True, False)
+    assert not found.restarted
 
 
 def test_a_counter_that_fell_is_of_a_container_that_started_anew() -> None:
     found = point({"a": Reading(2, 100, 90, 9)}, {"a": Reading(1, 3, 2, 0.1)}, at=9, seconds=2)
     assert (found.arrived, found.begun, found.waited) == (4, 2, 0.1)
+    assert found.restarted
     assert not found.counted
 
 

@@ -1,4 +1,5 @@
 import math
+from random import Random
 
 import pytest
 
@@ -21,23 +22,28 @@ def test_a_load_step_is_followed_within_four_seconds_and_in_full_within_six() ->
     assert driven.replicas == 15
 
 
+JITTER = 0.005
+"""Seconds by which a look is late, now more and now less."""
+
+
 def decided(replicas: int, used: float, phase: float) -> float:
     """Return how long after its step a rate is followed that rises to five times between two looks at the pods."""
     driven = Driven(replicas=replicas, autoscaling=asked("RequestsPerSecond", "100", least=replicas))
+    late = Random(f"{replicas} {phase}")
     begun, rises, rate = driven.now, driven.now + 120 + phase * PERIOD, used * 100
-    while driven.replicas == replicas:
-        at = driven.now
+    for number in range(100):
+        at = driven.now = begun + number * PERIOD + late.uniform(0, JITTER)
         answered = rate * (at - begun) + 4 * rate * max(0, at - rises)
-        driven.see({f"pod-{each}": Reading(0, answered) for each in range(replicas)})
-        assert at < rises + 60
-    return at - rises
+        if driven.see({f"pod-{each}": Reading(0, answered) for each in range(replicas)}).replicas > replicas:
+            return at - rises
+    pytest.fail("it is never followed")
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 3, 4, 10, 20])
 def test_a_rate_that_steps_up_at_any_moment_is_followed_within_four_seconds(replicas: int) -> None:
     # With less than that there would be fewer pods, or the least that is asked for.
     used = max(0.5, 0.9 * (replicas - 1) / replicas)
-    assert all(0 <= decided(replicas, used, phase / 20) <= 4 for phase in range(20))
+    assert all(0 <= decided(replicas, used, phase / 20) <= 4 + JITTER for phase in range(20))
 
 
 def test_the_cause_is_told_in_numbers() -> None:
@@ -190,6 +196,23 @@ def test_requests_per_second_are_followed() -> None:
         counted(driven, 90, total)
     assert driven.replicas == 1
     assert turns(driven.taken) == 1
+
+
+def test_pods_that_are_new_are_no_pods_that_do_not_tell() -> None:
+    driven = Driven(replicas=9, autoscaling=asked("RequestsPerSecond", "100"))
+    reasons = set()
+    # After a failover all are new, and while many come some are at every look.
+    for number in range(20):
+        pods = [f"pod-{each}" for each in range(9 + number)]
+        reasons.add(driven.see({uid: Reading(0, 1000 * number) for uid in pods}, obey=False).reason)
+    assert policy.SAMPLES_PARTIAL not in reasons
+
+
+def test_a_pod_that_starts_anew_at_every_look_does_not_tell() -> None:
+    driven = Driven(replicas=2, autoscaling=asked("RequestsPerSecond", "100"))
+    for number in range(20):
+        scaling = driven.see({"pod-0": Reading(0, 200 * number), "pod-1": Reading(0, 20 - number)})
+    assert scaling.reason == policy.SAMPLES_PARTIAL
 
 
 def test_a_counter_that_starts_anew_takes_no_pod_away() -> None:
