@@ -15,7 +15,6 @@ from typing import Final, NamedTuple, NoReturn
 from benchmarks import (
     environments,
     flatness,
-    fleet,
     grpc_load,
     keyed,
     limits,
@@ -35,6 +34,8 @@ from benchmarks.autoscaling.policies import POLICIES
 from benchmarks.autoscaling.replay import replay
 from benchmarks.autoscaling.traces import TRACES
 from benchmarks.errors import BenchmarkError
+from benchmarks.fleet import measure
+from benchmarks.fleet import report as fleet_report
 from benchmarks.payloads import Form
 from benchmarks.results import Results, load
 from benchmarks.rounds import Plan
@@ -113,6 +114,7 @@ def parser() -> argparse.ArgumentParser:
     _add_profile(commands)
     command = commands.add_parser("operator", help="the operator with many ModelDeployments")
     command.add_argument("--sizes", type=int, nargs="+", default=[100, 300, 1000], help="how many, growing")
+    command.add_argument("--output", type=Path, default=RESULTS, help="directory for the results")
     command.set_defaults(run=run_operator)
     command = commands.add_parser("autoscaling", help="load traces replayed through autoscaling policies, simulated")
     command.set_defaults(run=run_autoscaling)
@@ -286,11 +288,11 @@ def _write(results: Results, text: str, options: argparse.Namespace, name: str) 
 
 
 def run_operator(options: argparse.Namespace, scratch: Path) -> None:
-    """Measure the operator, and write what it took."""
-    found = fleet.measure(options.sizes, scratch)
-    RESULTS.joinpath("operator.json").write_text(
-        json.dumps([dataclasses.asdict(one) for one in found], indent=1) + "\n"
-    )
-    text = fleet.report(found, machine.describe({}), options.shown)
-    RESULTS.joinpath("operator.md").write_text(text)
-    print(text)
+    """Measure the operator; write what it took, its table and its picture."""
+    seen = machine.describe({})
+    found = measure.measure(options.sizes, scratch)
+    raw = {"machine": dataclasses.asdict(seen), "sizes": [dataclasses.asdict(one) for one in found]}
+    (options.output / "operator.json").write_text(json.dumps(raw, indent=1) + "\n")
+    (options.output / "operator.md").write_text(fleet_report.page(found, seen, options.shown))
+    (options.output / "operator.svg").write_text(fleet_report.picture(found))
+    print(fleet_report.table(found))
