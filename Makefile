@@ -33,7 +33,10 @@ demo-down: setup ## remove all that `make demo` made
 	@$(RUN) python -m demo down $(if $(CONTEXT),--context $(CONTEXT)) $(if $(IMAGES),--images $(IMAGES))
 
 .PHONY: test
-test: lint unit contract formal integration e2e ## everything that CI runs
+test: lint unit formal ## everything that CI runs
+	@# Both wait most of the time.
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line contract integration
+	@$(MAKE) --no-print-directory e2e
 
 .PHONY: lint
 lint: setup ## style, types, layers, and whether generated files are current
@@ -90,6 +93,10 @@ bench: setup ## the server beside its limits, with keys, under overload, and its
 .PHONY: bench-peers
 bench-peers: setup ## the server beside other model servers (BENCH=--quick or --full)
 	@$(RUN) python -m benchmarks peers $(BENCH)
+
+.PHONY: soak-memory
+soak-memory: setup ## the server's memory under an unbroken load (SECONDS=600)
+	@$(RUN) python -m benchmarks limits --only memory --memory-seconds $(or $(SECONDS),600)
 
 .PHONY: bench-autoscaling
 bench-autoscaling: setup ## the autoscaling policy beside others, on simulated loads

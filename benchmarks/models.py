@@ -84,7 +84,7 @@ def _mlp() -> bytes:
 
 def _cnn() -> bytes:
     graph = Graph().add("Conv", (32, 3, 3, 3), (32,), pads=[1, 1, 1, 1]).add("Relu")
-    graph.add("Conv", (48, 32, 3, 3), (48,), pads=[1, 1, 1, 1], strides=[2, 2]).add("Relu")
+    graph.add("Conv", (48, 32, 3, 3), (48,), pads=[1, 1, 1, 1]).add("Relu")
     graph.add("Conv", (64, 48, 3, 3), (64,), pads=[1, 1, 1, 1]).add("Relu")
     graph.add("GlobalAveragePool").add("Flatten")
     return graph.add("Gemm", (64, 10), (10,)).bytes([3, 64, 64], [10])
