@@ -102,7 +102,7 @@ def _growth(figure: Figure, found: Sequence[Fleet]) -> str:
 def picture(found: Sequence[Fleet]) -> str:
     """Return the picture as SVG: figures over the number of resources, so that what is in proportion is straight."""
     panels = list(dict.fromkeys(figure.panel for figure in FIGURES if figure.panel))
-    width, height = 2 * (WIDTH + 2 * MARGIN), (len(panels) + 1) // 2 * TALL + 10
+    width, height = 2 * (WIDTH + 2 * MARGIN) + MARGIN, (len(panels) + 1) // 2 * TALL + 10
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif"'
         ' font-size="10" fill="#333">',
