@@ -160,7 +160,7 @@ class Cluster:
         return result.stdout
 
     def define(self, definitions: Path, *, server_side: bool = True) -> None:
-        """Apply CustomResourceDefinitions; return when their resources can be made."""
+        """Apply CustomResourceDefinitions, and what stands beside them; return when their resources can be made."""
         self.kubectl("apply", f"--server-side={str(server_side).lower()}", f"--filename={definitions}")
         # For `kubectl wait` a definition that has no conditions yet is an error.
         if not wait_until(lambda: self._are_established(definitions), DEFINED_SECONDS):
@@ -168,7 +168,8 @@ class Cluster:
 
     def _are_established(self, definitions: Path) -> bool:
         found = json.loads(self.kubectl("get", f"--filename={definitions}", "--output=json"))
-        conditions = [each.get("status", {}).get("conditions") or [] for each in found.get("items", [found])]
+        of_definitions = [each for each in found.get("items", [found]) if each["kind"] == "CustomResourceDefinition"]
+        conditions = [each.get("status", {}).get("conditions") or [] for each in of_definitions]
         return all(any((c["type"], c["status"]) == ("Established", "True") for c in each) for each in conditions)
 
     def status(self) -> list[Row]:
