@@ -83,8 +83,8 @@ def stage(gateway: str, served: Served, changes: Changes) -> Iterator[Stage]:
 def ask(served: Served, url: str, *options: str) -> int:
     """Return the status of one answer; 0 where there is none."""
     body = request_body(ROWS[:1]).decode()
-    asking = ["curl", "--silent", "--max-time=10", "--output=/dev/null", "--write-out=%{http_code}", "--json", body]
-    return int(served.cluster.exec(CLIENT_NODE, [*asking, *options, url]).stdout or 0)
+    asking = ["curl", "--silent", "--max-time", "10", "--output", "/dev/null", "--write-out", "%{http_code}"]
+    return int(served.cluster.exec(CLIENT_NODE, [*asking, "--json", body, *options, url]).stdout)
 
 
 def await_route(served: Served, status: str, reason: str, name: str = "") -> str:
@@ -124,10 +124,10 @@ def test_a_route_that_the_listener_does_not_allow_is_told_and_one_with_a_hostnam
     await_route(served, "True", "Accepted", "other")
     served.wait("Ready", name="other")
     url = f"{gateway}/v2/models/other/infer"
-    assert ask(served, url, f"--header=Host: {HOST}") == 200
+    eventually(lambda: ask(served, url, "--header", f"Host: {HOST}") == 200, "the route answers to its hostname", LATE)
     assert ask(served, url) == 404
     served.kubectl("delete", "mdep/other")
-    eventually(lambda: ask(served, url, f"--header=Host: {HOST}") == 404, "the route has gone with its model")
+    eventually(lambda: ask(served, url, "--header", f"Host: {HOST}") == 404, "the route has gone with its model")
 
 
 def await_pause(changes: Changes, step: int) -> None:
