@@ -1,33 +1,24 @@
 """The operator's calls, as the API server's audit log has them."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from support.audit import entries
 from support.operator_process import USER
 
 READING: Final = frozenset({"get", "list", "watch"})
 
 
-def position(log: Path) -> int:
-    """Return where what comes from now on will stand."""
-    return log.stat().st_size
-
-
 def calls(log: Path, since: int) -> Counter[str]:
     """Return the operator's calls since a position, by verb and resource, such as `list pods`."""
-    with log.open("rb") as file:
-        file.seek(since)
-        # The last line may be half written.
-        lines = file.read().split(b"\n")[:-1]
-    return counted(json.loads(line) for line in lines)
+    return counted(entries(log, since))
 
 
-def counted(entries: Iterable[Mapping[str, Any]]) -> Counter[str]:
+def counted(found: Iterable[Mapping[str, Any]]) -> Counter[str]:
     """Count each call of the operator once: a watch when it starts, as it may not end, all others when they end."""
-    ours = (each for each in entries if each["user"]["username"] == USER and "objectRef" in each)
+    ours = (each for each in found if each["user"]["username"] == USER)
     ended = (each for each in ours if (each["stage"] == "ResponseStarted") == (each["verb"] == "watch"))
     return Counter(f"{each['verb']} {_resource(each['objectRef'])}" for each in ended)
 

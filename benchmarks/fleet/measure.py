@@ -20,6 +20,7 @@ from benchmarks.fleet import audit, population
 from benchmarks.fleet.population import PATIENCE
 from devcluster.cluster import Cluster, control_plane
 from support.api_server import Api
+from support.audit import position
 from support.operator_process import OperatorProcess, install_rights
 from support.outage import lose
 from support.pods import answering
@@ -138,7 +139,7 @@ class _Run:
 
     def _restart(self) -> tuple[float, float, dict[str, float], tuple[dict[str, float], float, float]]:
         self._say("are met by a new operator")
-        since, began = audit.position(self.cluster.audit_log), time.monotonic()
+        since, began = position(self.cluster.audit_log), time.monotonic()
         with self._operator("third") as operator:
             self._await_looked(operator)
             restart = time.monotonic() - began
@@ -149,7 +150,7 @@ class _Run:
         return restart, cpu, dict(calls), steady
 
     def _steady(self, operator: OperatorProcess) -> tuple[dict[str, float], float, float]:
-        since, cpu = audit.position(self.cluster.audit_log), _cpu(operator)
+        since, cpu = position(self.cluster.audit_log), _cpu(operator)
         time.sleep(QUIET * 60)
         calls = audit.calls(self.cluster.audit_log, since)
         spent = _cpu(operator) - cpu

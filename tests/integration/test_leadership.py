@@ -1,6 +1,5 @@
 """Several operators on one real API server: one leads, whatever happens to it, to the API server or to the lease."""
 
-import json
 import signal
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from kubernetes.config import new_client_from_config
 
 from devcluster.cluster import Cluster, control_plane
 from support.api_server import Api
+from support.audit import entries
 from support.operator_process import NAMESPACE, SERVICE_ACCOUNT, OperatorProcess, install_rights
 from support.outage import API_SERVER, ETCD, bring_back, lose
 from support.rollouts import OWNED, Deployed
@@ -27,6 +27,8 @@ FAILED, LOST = 1, 3
 FAILOVER = 15.0
 HANDOVER = 3.0
 RESYNC = 1.0
+ENDED = 15.0
+"""Seconds within which a process is gone that was told to stop; others work long before."""
 NOTICED = 5.0
 """Seconds within which a leader looks at its lease again, with some to spare."""
 
@@ -122,12 +124,17 @@ def worked_within(api: Api, namespace: str, name: str, seconds: float) -> float:
     return took
 
 
+def code_at_end(operator: OperatorProcess) -> int | None:
+    """Return the exit code of one that has been told to stop, when it has ended."""
+    eventually(lambda: operator.exit_code() is not None, "it ends", ENDED)
+    return operator.exit_code()
+
+
 def writes(cluster: Cluster, identity: str, since: float = 0) -> list[str]:
     """Return what one operator has written since a time, its lease aside."""
-    entries = [json.loads(line) for line in cluster.audit_log.read_text().splitlines()]
     return [
         f"{entry['verb']} {entry['objectRef']['resource']} {entry['requestReceivedTimestamp']}"
-        for entry in entries
+        for entry in entries(cluster.audit_log)
         if identity in entry.get("userAgent", "")
         and entry["verb"] not in {"get", "list", "watch"}
         and entry["objectRef"]["resource"] != "leases"
@@ -180,8 +187,7 @@ def test_a_leader_that_is_told_to_stop_hands_over_at_once(pair: Pair, api: Api, 
     leader = pair.leader()
     leader.send(signal.SIGTERM)
     worked_within(api, namespace, "stopped", HANDOVER)
-    eventually(lambda: leader.exit_code() is not None, "it ends", 15)
-    assert leader.exit_code() == 0
+    assert code_at_end(leader) == 0
     assert pair.leaders() == [pair.other(leader)]
 
 
@@ -282,4 +288,5 @@ def test_operators_that_are_limited_to_namespaces_stand_in_for_each_other(
         leader = pair.leader()
         leader.send(signal.SIGTERM)
         worked_within(api, namespace, "second", HANDOVER)
+        assert code_at_end(leader) == 0
         assert pair.leader() is pair.other(leader)

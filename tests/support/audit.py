@@ -1,8 +1,8 @@
-"""How long the operator took, by the API server's own clock."""
+"""The API server's audit log, and how long the operator took by that."""
 
 import json
-from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from devcluster.cluster import Cluster
@@ -11,32 +11,39 @@ from support.waiting import eventually
 Entry = dict[str, Any]
 
 
+def position(log: Path) -> int:
+    """Return where what comes from now on will stand."""
+    return log.stat().st_size
+
+
+def entries(log: Path, since: int = 0) -> list[Entry]:
+    """Return what was logged of requests for objects since a position."""
+    with log.open("rb") as file:
+        file.seek(since)
+        # The last line may be half written.
+        lines = file.read().split(b"\n")[:-1]
+    return [entry for entry in map(json.loads, lines) if "objectRef" in entry]
+
+
 class Answers:
     """What is written in the audit log from now on."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._log = cluster.audit_log
-        self._begun = self._log.stat().st_size
+        self._begun = position(self._log)
 
     def seconds(self, namespace: str, name: str, timeout: float) -> float:
         """Return the seconds from a person's write of a ModelDeployment to the operator's of its Deployment."""
         return eventually(lambda: self._seconds(namespace, name), f"{name} has a Deployment as wanted", timeout)
 
     def _seconds(self, namespace: str, name: str) -> float:
-        entries = [each for each in self._entries() if each["objectRef"].get("namespace") == namespace]
-        asked = next((each for each in entries if _is_asked(each, name)), None)
+        there = [each for each in entries(self._log, self._begun) if each["objectRef"].get("namespace") == namespace]
+        asked = next((each for each in there if _is_asked(each, name)), None)
         if asked is None:
             return 0
         begun = _moment(asked["requestReceivedTimestamp"])
-        done = (_moment(each["stageTimestamp"]) for each in entries if _is_done(each, name))
+        done = (_moment(each["stageTimestamp"]) for each in there if _is_done(each, name))
         return next((moment - begun for moment in done if moment > begun), 0)
-
-    def _entries(self) -> Iterator[Entry]:
-        with self._log.open() as log:
-            log.seek(self._begun)
-            lines = log.read().splitlines(keepends=True)
-        # The last one may not be there in full.
-        yield from (json.loads(line) for line in lines if line.endswith("\n") and '"objectRef"' in line)
 
 
 def _is_asked(entry: Entry, name: str) -> bool:

@@ -1,11 +1,11 @@
 """What the operator may do, by its role, and what it did, by the API server's audit log."""
 
-import json
 from typing import Any
 
 import yaml
 
 from devcluster.cluster import Cluster
+from support.audit import entries
 from support.operator_process import NAMESPACE, USER
 
 Right = tuple[str, str]
@@ -14,8 +14,7 @@ Right = tuple[str, str]
 
 def requests(cluster: Cluster, namespace: str | None = None) -> list[dict[str, Any]]:
     """Return the operator's requests for objects."""
-    entries = (json.loads(line) for line in cluster.audit_log.read_text().splitlines())
-    ours = (entry for entry in entries if entry["user"]["username"] == USER and "objectRef" in entry)
+    ours = (entry for entry in entries(cluster.audit_log) if entry["user"]["username"] == USER)
     return [entry for entry in ours if namespace in {None, entry["objectRef"].get("namespace")}]
 
 
