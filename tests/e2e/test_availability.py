@@ -13,7 +13,7 @@ from e2e.conftest import NODES, SYSTEM
 from support.killing import kill, processes
 from support.operators import Operators, Pod
 from support.outage import API_SERVER, ETCD, bring_back, lose
-from support.served import Served
+from support.served import Served, serving
 from support.unaffected import unaffected
 from support.waiting import eventually, steadily
 
@@ -25,13 +25,8 @@ PAUSE = 60.0
 @pytest.fixture(scope="module")
 def served(installed: Cluster) -> Iterator[Served]:
     """The example in a namespace of its own."""
-    namespace = "e2e-availability"
-    installed.kubectl("create", "namespace", namespace)
-    example = Served(installed, namespace)
-    example.create()
-    example.wait_complete()
-    yield example
-    installed.kubectl("delete", "namespace", namespace, "--wait=false")
+    with serving(installed, "e2e-availability") as example:
+        yield example
 
 
 @pytest.fixture

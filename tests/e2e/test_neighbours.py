@@ -14,7 +14,7 @@ from devcluster.cluster import Cluster
 from e2e.conftest import SYSTEM
 from support.audit import Answers
 from support.operators import Operators
-from support.served import Served
+from support.served import Served, serving
 from support.waiting import eventually
 
 # The first test makes the cluster.
@@ -43,12 +43,8 @@ QUIET = 20.0
 @pytest.fixture(scope="module")
 def good(installed: Cluster) -> Iterator[Served]:
     """The example in a namespace of its own."""
-    installed.kubectl("create", "namespace", NAMESPACE)
-    example = Served(installed, NAMESPACE)
-    example.create()
-    example.wait_complete()
-    yield example
-    installed.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+    with serving(installed, NAMESPACE) as example:
+        yield example
 
 
 _numbers = count(1)

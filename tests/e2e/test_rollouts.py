@@ -14,7 +14,7 @@ from e2e.conftest import SYSTEM
 from support.changing import Changes
 from support.killing import kill
 from support.operators import Operators
-from support.served import Served, await_ready_pods
+from support.served import Served, await_ready_pods, serving
 from support.showing import CALLS, CLIENTS, Stage
 from support.waiting import eventually
 from support.watching import watching
@@ -41,13 +41,8 @@ def canary_step(step: int | str | None) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def served(installed: Cluster) -> Iterator[Served]:
     """The example in a namespace of its own, for all changes."""
-    namespace = "e2e-rollouts"
-    installed.kubectl("create", "namespace", namespace)
-    example = Served(installed, namespace)
-    example.create()
-    example.wait_complete()
-    yield example
-    installed.kubectl("delete", "namespace", namespace, "--wait=false")
+    with serving(installed, "e2e-rollouts") as example:
+        yield example
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from e2e.conftest import SYSTEM
 from support import releases
 from support.helm import Helm
 from support.operators import Operators
-from support.served import Served
+from support.served import Served, serving
 from support.unaffected import unaffected
 
 # The first test makes the cluster.
@@ -25,12 +25,8 @@ READ_VERSION = "import importlib.metadata as m; print(m.version('onceserve'))"
 @pytest.fixture(scope="module")
 def served(installed: Cluster) -> Iterator[Served]:
     """The example in a namespace of its own."""
-    installed.kubectl("create", "namespace", NAMESPACE)
-    example = Served(installed, NAMESPACE)
-    example.create()
-    example.wait_complete()
-    yield example
-    installed.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+    with serving(installed, NAMESPACE) as example:
+        yield example
 
 
 @pytest.fixture(scope="module")

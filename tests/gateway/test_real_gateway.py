@@ -15,7 +15,7 @@ from devcluster.cluster import Cluster
 from support import loading
 from support.changing import Changes
 from support.loading import CLIENT_NODE
-from support.served import ROWS, Served, request_body
+from support.served import ROWS, Served, request_body, serving
 from support.showing import CALLS, CLIENTS, Stage
 from support.waiting import eventually
 from support.watching import watching
@@ -53,14 +53,8 @@ def gateway(cluster: Cluster) -> str:
 @pytest.fixture(scope="module")
 def served(gateway: str, installed: Cluster) -> Iterator[Served]:
     """The example behind the Gateway."""
-    namespace = "behind-a-gateway"
-    installed.kubectl("create", "namespace", namespace)
-    example = Served(installed, namespace)
-    example.create()
-    example.patch({"gateway": GATEWAY})
-    example.wait_complete()
-    yield example
-    installed.kubectl("delete", "namespace", namespace, "--wait=false")
+    with serving(installed, "behind-a-gateway", gateway=GATEWAY) as example:
+        yield example
 
 
 @pytest.fixture(scope="module")

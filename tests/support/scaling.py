@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from devcluster.cluster import Cluster
 from support import heavy
-from support.loading import CLIENT_NODE, Load, Window
+from support.loading import Load, Window
 from support.served import Served
 from support.waiting import eventually
 
@@ -188,15 +188,8 @@ def scaled(cluster: Cluster, namespace: str, case: Case) -> Iterator[Scaled]:
     served = deploy(cluster, namespace, case)
     with following(served) as history:
         history.first(f"{case.least} ready", lambda moment: moment.ready == moment.wanted == case.least)
-        await_service(served)
         with served.running_load(case.base) as base:
             yield Scaled(case, served, history, base)
-
-
-def await_service(served: Served) -> None:
-    """Wait until the clients' node knows where the Service leads."""
-    asking = ["curl", "--silent", "--fail", "--max-time", "5", served.url.removesuffix("/infer")]
-    eventually(lambda: served.cluster.exec(CLIENT_NODE, asking).returncode == 0, "the Service answers")
 
 
 def together(base: Window, *others: Window) -> Window:

@@ -12,7 +12,7 @@ import yaml
 
 from devcluster.cluster import Cluster
 from support import loading
-from support.loading import Load, Window
+from support.loading import CLIENT_NODE, Load, Window
 from support.waiting import eventually
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "breast-cancer"
@@ -116,7 +116,10 @@ class Served:
             seen.add(load.end())
 
     def running_load(self, *clients: str) -> AbstractContextManager[Load]:
-        """Have clients ask from within the cluster, as `load.py` describes them."""
+        """Have clients ask from within the cluster, as `load.py` describes them, once their node knows the Service."""
+        # Ready is a moment ahead of the nodes.
+        asking = ["curl", "--silent", "--max-time", "5", self.url]
+        eventually(lambda: self.cluster.exec(CLIENT_NODE, asking).returncode == 0, "the Service answers")
         return loading.running(self.cluster, self.url, request_body(ROWS[:1]), clients)
 
     def describe(self) -> str:
@@ -149,6 +152,19 @@ def answered(body: str) -> dict[str, list[Any]]:
     outputs = json.loads(body)["outputs"]
     kinds = {"FP32": np.float32, "INT64": np.int64}
     return {each["name"]: np.array(each["data"], dtype=kinds[each["datatype"]]).tolist() for each in outputs}
+
+
+@contextmanager
+def serving(cluster: Cluster, namespace: str, **spec: Any) -> Iterator[Served]:
+    """Have the example served in a namespace of its own for the duration of a block; `spec` is what differs."""
+    cluster.kubectl("create", "namespace", namespace)
+    example = Served(cluster, namespace)
+    example.create()
+    if spec:
+        example.patch(spec)
+    example.wait_complete()
+    yield example
+    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
 def await_ready_pods(served: Served, number: int) -> list[str]:
