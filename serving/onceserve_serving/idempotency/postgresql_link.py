@@ -34,7 +34,8 @@ APPLY: Final = "INSERT INTO onceserve_migration (number, needs) VALUES ($1, $2)"
 FIRST_TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS onceserve_migration (number integer PRIMARY KEY, needs integer NOT NULL)"
 )
-LOCK: Final = "LOCK TABLE onceserve_migration IN EXCLUSIVE MODE"
+ONE_AT_A_TIME: Final = "SELECT pg_advisory_xact_lock(hashtextextended('onceserve_migration', 0))"
+"""Not a lock of the table, which is not there at first: IF NOT EXISTS does not keep two from making it at once."""
 READ: Final = "SELECT id FROM onceserve_ledger LIMIT 0"
 AT_ONCE: Final = "SET LOCAL lock_timeout = '100ms'"
 
@@ -221,11 +222,9 @@ def _check(facts: Row, name: str) -> Sequence[str]:
 
 async def _migrate(connection: asyncpg.Connection, name: str) -> None:
     """Apply what is missing; of servers that start at once, one does it and the others wait for it."""
-    # Two may make the very first table at once, which IF NOT EXISTS does not forbid.
-    with suppress(asyncpg.UniqueViolationError, asyncpg.DuplicateTableError):
+    async with connection.transaction(isolation="read_committed"):
+        await connection.execute(ONE_AT_A_TIME)
         await connection.execute(FIRST_TABLE)
-    async with connection.transaction():
-        await connection.execute(LOCK)
         applied = [tuple(row) for row in await connection.fetch(APPLIED)]
         for step in migrations.missing(MIGRATIONS, applied, name):
             await connection.execute(step.sql)

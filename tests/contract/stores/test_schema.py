@@ -52,10 +52,14 @@ async def opened_at_once(make: Callable[[], Store]) -> None:
         await store.close()
 
 
-async def test_servers_that_start_at_once_make_one_postgresql_schema(empty: Database) -> None:
-    await opened_at_once(lambda: open_store(f"{empty.url}?timeout=20"))
-    applied = empty.execute("SELECT number FROM onceserve_migration ORDER BY 1").split()
-    assert applied == [str(step.number) for step in POSTGRESQL]
+@pytest.mark.parametrize("isolation", ["read committed", "serializable"])
+async def test_servers_that_start_at_once_make_one_postgresql_schema(empty: Database, isolation: str) -> None:
+    empty.execute(f"ALTER DATABASE {empty.name} SET default_transaction_isolation = '{isolation}'")
+    for _ in range(20):
+        await opened_at_once(lambda: open_store(f"{empty.url}?timeout=20"))
+        applied = empty.execute("SELECT number FROM onceserve_migration ORDER BY 1").split()
+        assert applied == [str(step.number) for step in POSTGRESQL]
+        empty.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 
 
 async def test_servers_that_start_at_once_make_one_sqlite_schema(tmp_path: Path) -> None:
