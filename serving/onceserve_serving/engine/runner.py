@@ -20,6 +20,10 @@ LOOP_BUDGET: Final = 0.001
 WORTH_REPEATING: Final = 0.05
 REPEATS: Final = 4
 
+IN_BULK: Final = 8 * LOOP_BUDGET
+FEW: Final = 4
+TOO_LONG: Final = 2.0
+
 
 class Execution(NamedTuple):
     """The outputs of a run and the seconds inside the model."""
@@ -47,15 +51,22 @@ def warm_up(engine: Engine) -> WarmUp:
     raise ModelUnavailableError(FailureReason.LOAD_FAILED, f"the warm-up run failed: {refusal}") from refusal
 
 
-def in_bulk(engine: Engine, warm: WarmUp, rows: int) -> WarmUp | None:
-    """Measure a run of so many rows; None where it would take too long to ask or the model refuses."""
-    if warm.seconds * rows > WORTH_REPEATING * REPEATS:
+def in_bulk(engine: Engine, warm: WarmUp, most: int) -> WarmUp | None:
+    """Measure a run of several rows, `most` at most; None where it would take too long or the model refuses."""
+    # Few rows of a slow model: a run leaves the memory that it took with the engine.
+    rows = min(most, max(FEW, int(IN_BULK / max(warm.seconds, 1e-9))))
+    if warm.seconds * rows > TOO_LONG:
         return None
     inputs = {name: np.repeat(array, rows, axis=0) for name, array in warm.inputs.items()}
     try:
         return WarmUp(inputs, _measure(engine, inputs))
     except OnceServeError:
         return None
+
+
+def gain(warm: WarmUp, bulk: WarmUp) -> float:
+    """Return how many times as much the model does in the same time when rows go through it together."""
+    return _rows_per_second(bulk) / _rows_per_second(warm)
 
 
 class Runner:
@@ -118,6 +129,10 @@ def _short_bytes(warm: WarmUp, bulk: WarmUp | None) -> float:
     slope = max(bulk.seconds - warm.seconds, 1e-9) / (_bytes(bulk.inputs) - size)
     # Beyond what was measured nothing is known.
     return max(proportional, min(size + (LOOP_BUDGET - warm.seconds) / slope, _bytes(bulk.inputs)))
+
+
+def _rows_per_second(run: WarmUp) -> float:
+    return len(next(iter(run.inputs.values()))) / max(run.seconds, 1e-9)
 
 
 def _bytes(inputs: Mapping[str, Array]) -> int:
