@@ -2,11 +2,10 @@
 
 import os
 import shutil
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from images import steps
+from devcluster import debian
+from devcluster.errors import PreflightError
 from images.errors import ImageError
 
 EVIDENCE = {
@@ -20,7 +19,7 @@ EVIDENCE = {
 
 def can_use_buildah() -> bool:
     """Tell whether images can be built without Docker here, perhaps after installing packages."""
-    return os.geteuid() == 0 and (not missing_packages() or shutil.which("apt-get") is not None)
+    return os.geteuid() == 0 and (not missing_packages() or debian.can_install())
 
 
 def missing_packages() -> list[str]:
@@ -34,19 +33,10 @@ def missing_packages() -> list[str]:
 
 def install_packages() -> None:
     """Install the missing Debian packages, or say that it takes them and root."""
-    packages = missing_packages()
     if os.geteuid() != 0:
         raise ImageError("buildah needs root here (sudo); or start Docker and use --engine docker")
-    if packages and shutil.which("apt-get") is None:
-        raise ImageError(f"install {', '.join(packages)}; or start Docker and use --engine docker")
-    if packages:
-        _install(packages)
-
-
-def _install(packages: Sequence[str]) -> None:
-    print(f"installing {' '.join(packages)}", file=sys.stderr)
-    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    steps.query(["apt-get", "update"], quiet)
-    result = steps.query(["apt-get", "install", "--yes", "--no-install-recommends", *packages], quiet)
-    if result.returncode != 0:
-        raise ImageError(f"apt-get could not install {' '.join(packages)}:\n{result.stdout}{result.stderr}")
+    if packages := missing_packages():
+        try:
+            debian.install(packages)
+        except PreflightError as error:
+            raise ImageError(f"{error}; or start Docker and use --engine docker") from error

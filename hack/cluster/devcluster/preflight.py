@@ -4,12 +4,11 @@ import contextlib
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from devcluster import cgroups
+from devcluster import cgroups, debian
 from devcluster.errors import PreflightError
 
 CNI_DIRECTORIES = (Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/libexec/cni"))
@@ -60,17 +59,8 @@ def check_nodes(state_dir: Path) -> None:
 
 def install_packages() -> None:
     """Install the missing Debian packages, or name them."""
-    missing = [package for package, present in DEBIAN_PACKAGES.items() if not present()]
-    if not missing:
-        return
-    if not shutil.which("apt-get"):
-        raise PreflightError(f"install what your distribution calls {', '.join(missing)}")
-    print(f"installing {' '.join(missing)}", file=sys.stderr)
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *missing]):
-        result = subprocess.run(["apt-get", *arguments], env=environment, capture_output=True, text=True, check=False)
-    if result.returncode != 0:
-        raise PreflightError(f"apt-get could not install {' '.join(missing)}:\n{result.stdout}{result.stderr}")
+    if missing := [package for package, present in DEBIAN_PACKAGES.items() if not present()]:
+        debian.install(missing)
 
 
 def check_kernel(state_dir: Path) -> None:

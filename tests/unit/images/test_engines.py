@@ -100,7 +100,7 @@ def test_a_missing_program_is_asked_for_by_its_package(monkeypatch: pytest.Monke
     monkeypatch.setattr("os.geteuid", lambda: 0)
     assert not preflight.can_use_buildah()
     monkeypatch.setitem(preflight.EVIDENCE, "debian-archive-keyring", "/nonexistent")
-    with pytest.raises(ImageError, match="install buildah, debian-archive-keyring, gpg, mmdebstrap"):
+    with pytest.raises(ImageError, match="install buildah and debian-archive-keyring and gpg and mmdebstrap"):
         preflight.install_packages()
 
 
