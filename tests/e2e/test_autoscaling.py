@@ -21,7 +21,6 @@ from support.scaling import (
     Step,
     create_models,
     deploy,
-    following,
     numbers,
     scaled,
     table,
@@ -30,6 +29,7 @@ from support.scaling import (
 )
 from support.served import Served
 from support.waiting import eventually, steadily
+from support.watching import watching
 
 PERIOD = float(os.environ.get("WAVE_PERIOD", "20"))
 """Seconds of one period of the square wave."""
@@ -197,7 +197,7 @@ def test_replicas_belong_to_who_changed_them_last(installed: Cluster, models: st
     served = Served(installed, models, "owned")
     manifest = Manifest(served, MINIMUM)
     manifest.apply()
-    with following(served) as history:
+    with watching(served.cluster, served.namespace, served.name) as history:
         history.first("the minimum", lambda moment: moment.wanted == 2)
         begun = time.time()
 

@@ -12,9 +12,9 @@ from e2e.conftest import NODES, SYSTEM
 from support import chart_store
 from support.calling import calling
 from support.chart_store import ChartStore
-from support.following import readiness, ready_pods
 from support.killing import kill
 from support.loading import Window
+from support.readiness import readiness, ready_pods
 from support.served import Served, await_ready_pods, serving
 from support.unaffected import unaffected
 from support.waiting import eventually

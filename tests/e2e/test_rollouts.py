@@ -53,8 +53,8 @@ def changes(served: Served) -> Changes:
 @pytest.fixture(scope="module")
 def stage(served: Served, changes: Changes) -> Iterator[Stage]:
     """One load and one watch, from the first change to the last."""
-    with watching(served.cluster, served.namespace, served.name) as watch, served.running_load(*CLIENTS) as load:
-        yield Stage(changes, load, watch)
+    with watching(served.cluster, served.namespace, served.name) as history, served.running_load(*CLIENTS) as load:
+        yield Stage(changes, load, history)
 
 
 def test_rolling_update(changes: Changes, stage: Stage) -> None:

@@ -68,10 +68,10 @@ def stage(gateway: str, served: Served, changes: Changes) -> Iterator[Stage]:
     url = f"{gateway}/v2/models/{served.name}/infer"
     eventually(lambda: ask(served, url) == 200, "the Gateway knows the route", RESYNC)
     with (
-        watching(served.cluster, served.namespace, served.name) as watch,
+        watching(served.cluster, served.namespace, served.name) as history,
         loading.running(served.cluster, url, request_body(ROWS[:1]), CLIENTS) as load,
     ):
-        yield Stage(changes, load, watch)
+        yield Stage(changes, load, history)
 
 
 def ask(served: Served, url: str, *options: str) -> int:

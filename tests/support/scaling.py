@@ -1,27 +1,23 @@
 """A ModelDeployment that follows its load: what a watch tells of it, and what clients see when the load rises."""
 
 import math
-import subprocess
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
-from typing import IO, Any
+from typing import Any
 
 from devcluster.cluster import Cluster
 from support import heavy
 from support.loading import Load, Window
 from support.served import Served
-from support.waiting import eventually
+from support.watching import History, Moment, watching
 
 LIGHT = "configmap://breast-cancer/model.onnx"
 HEAVY = "configmap://heavy/model.onnx"
 RUN = 0.01
 """Seconds of a processor that one run of the heavy model takes."""
-_COLUMNS = "WANTED:.spec.replicas,READY:.status.readyReplicas,PHASE:.status.rollout.phase"
 _HEAD = """
 | load step ×5 | decided after | pods ready after | pods | calls | failed | refused, asked again | before: answers/s, p50, p99 | during | after |
 |---|---|---|---|---|---|---|---|---|---|"""  # noqa: E501 - a table's head is one line
@@ -55,69 +51,6 @@ class Case:
             "minReplicas": self.least,
             "maxReplicas": self.most,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """What was told at one moment."""
-
-    at: float
-    """Seconds of `time.time()`."""
-    wanted: int
-    """`spec.replicas`."""
-    ready: int
-    """Pods that get traffic and answer."""
-    phase: str
-
-
-class History:
-    """All that a watch has told."""
-
-    def __init__(self, told: IO[str]) -> None:
-        self.moments: list[Moment] = []
-        self._thread = threading.Thread(target=self._follow, args=(told,))
-        self._thread.start()
-
-    def _follow(self, told: IO[str]) -> None:
-        for line in told:
-            wanted, ready, phase = line.split()
-            # A number that is not there is 0.
-            self.moments.append(Moment(time.time(), int(wanted), int(ready) if ready.isdecimal() else 0, phase))
-
-    def join(self) -> None:
-        """Wait until nothing more can come."""
-        self._thread.join()
-
-    def between(self, begun: float, ended: float = math.inf) -> list[Moment]:
-        """Return what was told in a span of time, and the moment before it."""
-        moments = list(self.moments)
-        before = [each for each in moments if each.at < begun]
-        return [*before[-1:], *(each for each in moments if begun <= each.at < ended)]
-
-    def first(self, what: str, holds: Callable[[Moment], bool], begun: float = 0, timeout: float = 60) -> Moment:
-        """Return the first moment since `begun` of which something holds, as soon as there is one."""
-        found = eventually(
-            lambda: [each for each in list(self.moments) if each.at >= begun and holds(each)][:1], what, timeout
-        )
-        return found[0]
-
-
-@contextmanager
-def following(served: Served) -> Iterator[History]:
-    """Have kubectl watch a ModelDeployment."""
-    cluster = served.cluster
-    kubectl = [str(cluster.binary("kubectl")), f"--kubeconfig={cluster.kubeconfig}", f"--namespace={served.namespace}"]
-    command = [*kubectl, "get", "mdep", served.name, "--watch", "--no-headers", f"--output=custom-columns={_COLUMNS}"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1)
-    assert process.stdout
-    history = History(process.stdout)
-    try:
-        yield history
-    finally:
-        process.kill()
-        process.wait()
-        history.join()
-        process.stdout.close()
 
 
 def numbers(moments: Iterable[Moment]) -> list[int]:
@@ -186,7 +119,7 @@ def deploy(cluster: Cluster, namespace: str, case: Case) -> Served:
 def scaled(cluster: Cluster, namespace: str, case: Case) -> Iterator[Scaled]:
     """Deploy a case, and have its load begin when all its pods are ready."""
     served = deploy(cluster, namespace, case)
-    with following(served) as history:
+    with watching(cluster, namespace, served.name) as history:
         history.first(f"{case.least} ready", lambda moment: moment.ready == moment.wanted == case.least)
         with served.running_load(case.base) as base:
             yield Scaled(case, served, history, base)

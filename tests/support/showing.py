@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from support.changing import Changes
 from support.loading import Load, Window
-from support.watching import Watch
+from support.watching import History
 
 CALLS = int(os.environ.get("ROLLOUT_CALLS", "5000"))
 """Calls that meet each kind of change at least; it is made again until there are so many."""
@@ -49,10 +49,10 @@ class Outcome:
 class Stage:
     """Where changes are made while clients look on."""
 
-    def __init__(self, changes: Changes, load: Load, watch: Watch) -> None:
+    def __init__(self, changes: Changes, load: Load, history: History) -> None:
         self._changes = changes
         self._load = load
-        self._watch = watch
+        self._history = history
         self._outcomes: list[Outcome] = []
         self._never: set[str] = set()
 
@@ -61,7 +61,7 @@ class Stage:
         outcome = Outcome(name)
         self._outcomes.append(outcome)
         while outcome.calls < CALLS:
-            self._watch.taken()
+            self._history.taken()
             self._load.mark()
             time.sleep(QUIET)
             outcome.before.add(self._checked())
@@ -70,7 +70,7 @@ class Stage:
             time.sleep(QUIET)
             outcome.after.add(self._checked())
             outcome.times += 1
-            moments = self._watch.taken()
+            moments = self._history.taken()
             assert min(moment.ready for moment in moments) >= least, moments
         # At once: who waits for a long run sees it go on, and has what was shown if it is cut short.
         print("", *([_HEAD] if self._outcomes == [outcome] else []), outcome.row(), sep="\n", flush=True)

@@ -1,62 +1,74 @@
-"""What a watch of a ModelDeployment tells, from change to change."""
+"""How a ModelDeployment stood, from change to change."""
 
-import subprocess
-import threading
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO
 
 from devcluster.cluster import Cluster
+from support.following import Following, Row, following
+from support.waiting import eventually
 
-_COLUMNS = "PHASE:.status.rollout.phase,READY:.status.readyReplicas"
+_COLUMNS = (".spec.replicas", ".status.readyReplicas", ".status.rollout.phase")
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The status at one moment."""
+    """What was told at one moment."""
 
-    phase: str
+    at: float
+    """Seconds of `time.time()`."""
+    wanted: int
+    """`spec.replicas`."""
     ready: int
     """Pods that get traffic and answer."""
+    phase: str
 
 
-class Watch:
-    """All that has been told so far."""
+class History:
+    """All that a watch has told."""
 
-    def __init__(self, told: IO[str]) -> None:
-        self._moments: list[Moment] = []
-        self._thread = threading.Thread(target=self._follow, args=(told,))
-        self._thread.start()
+    def __init__(self, told: Following) -> None:
+        self._told = told
+        self._taken = 0
 
-    def _follow(self, told: IO[str]) -> None:
-        for line in told:
-            phase, ready = line.split()
-            # A number that is not there is 0.
-            self._moments.append(Moment(phase, int(ready) if ready.isdecimal() else 0))
-
-    def join(self) -> None:
-        """Wait until nothing more can come."""
-        self._thread.join()
+    @property
+    def moments(self) -> list[Moment]:
+        """All moments so far."""
+        return [_moment(row) for row in list(self._told.rows)]
 
     def taken(self) -> list[Moment]:
         """Return what has been told since the last time, and the moment before it."""
-        taken, self._moments = self._moments, self._moments[-1:]
-        return taken
+        moments = self.moments
+        begun, self._taken = max(self._taken - 1, 0), len(moments)
+        return moments[begun:]
+
+    def between(self, begun: float, ended: float = math.inf) -> list[Moment]:
+        """Return what was told in a span of time, and the moment before it."""
+        moments = self.moments
+        before = [each for each in moments if each.at < begun]
+        return [*before[-1:], *(each for each in moments if begun <= each.at < ended)]
+
+    def first(self, what: str, holds: Callable[[Moment], bool], begun: float = 0, timeout: float = 60) -> Moment:
+        """Return the first moment since `begun` of which something holds, as soon as there is one."""
+        [found] = eventually(
+            lambda: [each for each in self.moments if each.at >= begun and holds(each)][:1], what, timeout
+        )
+        return found
 
 
 @contextmanager
-def watching(cluster: Cluster, namespace: str, name: str) -> Iterator[Watch]:
+def watching(cluster: Cluster, namespace: str, name: str) -> Iterator[History]:
     """Have kubectl watch a ModelDeployment."""
-    kubectl = [str(cluster.binary("kubectl")), f"--kubeconfig={cluster.kubeconfig}", f"--namespace={namespace}"]
-    command = [*kubectl, "get", "mdep", name, "--watch", "--no-headers", f"--output=custom-columns={_COLUMNS}"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1)
-    assert process.stdout
-    watch = Watch(process.stdout)
-    try:
-        yield watch
-    finally:
-        process.kill()
-        process.wait()
-        watch.join()
-        process.stdout.close()
+    with following(cluster, namespace, ["mdep", name], _COLUMNS) as told:
+        yield History(told)
+
+
+def _moment(row: Row) -> Moment:
+    wanted, ready, phase = row.cells
+    return Moment(row.at, _number(wanted), _number(ready), phase)
+
+
+def _number(cell: str) -> int:
+    # One that is not there is 0.
+    return int(cell) if cell.isdecimal() else 0

@@ -8,7 +8,8 @@ import pytest
 from support import load
 from support.load import Caller, PatientCaller
 from support.loopback import LoopbackServer
-from support.scaling import Moment, numbers, turns
+from support.scaling import numbers, turns
+from support.watching import Moment
 
 
 def moments(*wanted: int) -> list[Moment]:
