@@ -5,14 +5,34 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from onceserve_serving.errors import ExecutionFailedError
 
 T = TypeVar("T")
+
+
+class Job(NamedTuple):
+    """A call, and who awaits its result where."""
+
+    function: Callable[[], Any]
+    loop: asyncio.AbstractEventLoop
+    result: "asyncio.Future[Any]"
+
+    def tell(self, value: object = None, error: BaseException | None = None) -> None:
+        """Have the event loop learn of the result; nobody waits for it where that has ended."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(_settle, self.result, value, error)
+
+
+def _settle(result: "asyncio.Future[Any]", value: object, error: BaseException | None) -> None:
+    if result.done():
+        return
+    if error is None:
+        result.set_result(value)
+    else:
+        result.set_exception(error)
 
 
 def died() -> ExecutionFailedError:
@@ -27,7 +47,7 @@ class InferenceThread:
     """
 
     def __init__(self, name: str = "inference") -> None:
-        self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._busy_since: float | None = None
         self._ended = False
         threading.Thread(target=self._work, name=name, daemon=True).start()
@@ -49,52 +69,48 @@ class InferenceThread:
 
     async def call(self, function: Callable[[], T]) -> T:
         """Run the function in the thread; a call that is cancelled before its turn never runs."""
-        job: Future[T] = Future()
-        self._jobs.put((job, function))
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[T] = loop.create_future()
+        self._jobs.put(Job(function, loop, result))
         # The thread refuses what it finds when it ends; what comes later, nobody else would.
         if self._ended:
             self._refuse_all()
-        return await asyncio.wrap_future(job)
+        return await result
 
     def close(self) -> None:
         """End the thread after the calls that wait."""
         self._jobs.put(None)
 
     def _work(self) -> None:
-        job = None
         try:
             while job := self._jobs.get():
-                self._run(*job)
+                if not job.result.cancelled():
+                    self._run(job)
         finally:
             self._ended = True
-            if job is not None and not job[0].done():
-                job[0].set_exception(died())
             self._refuse_all()
 
-    def _run(self, job: Future[Any], function: Callable[[], Any]) -> None:
-        if not job.set_running_or_notify_cancel():
-            return
+    def _run(self, job: Job) -> None:
         self._busy_since = time.monotonic()
         try:
-            tell = _outcome(job, function)
+            value, error = _outcome(job.function)
         except BaseException:
-            job.set_exception(died())
+            job.tell(error=died())
             raise
         finally:
             # Before anybody learns of the end: who asks next must not find the thread busy with what is over.
             self._busy_since = None
-        tell()
+        job.tell(value, error)
 
     def _refuse_all(self) -> None:
         with contextlib.suppress(Empty):
             while True:
-                if (job := self._jobs.get_nowait()) and job[0].set_running_or_notify_cancel():
-                    job[0].set_exception(died())
+                if job := self._jobs.get_nowait():
+                    job.tell(error=died())
 
 
-def _outcome(job: Future[T], function: Callable[[], T]) -> Callable[[], None]:
+def _outcome(function: Callable[[], T]) -> tuple[T | None, BaseException | None]:
     try:
-        result = function()
+        return function(), None
     except BaseException as error:  # the thread outlives whatever the call raises
-        return partial(job.set_exception, error)
-    return partial(job.set_result, result)
+        return None, error
