@@ -157,7 +157,8 @@ def test_the_service_is_switched_while_the_preview_has_all(serving: Routed) -> N
         return serving.routed_revision() == second
 
     eventually(switched, "the Service is switched")
-    assert serving.status()["rollout"]["phase"] == "Finalizing"
+    # What it does comes before what it says of it.
+    eventually(lambda: serving.status()["rollout"]["phase"] == "Finalizing", "the status tells of it")
     assert serving.split() == (second, second, {"risk": 0, "risk-preview": 100})
 
 
