@@ -7,11 +7,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from onceserve_serving import observation
-from onceserve_serving.batching.execution import Results, run_batch
+from onceserve_serving.batching.execution import Results, run_one_by_one, run_together
 from onceserve_serving.batching.flush import ALONE, Limits, cut
 from onceserve_serving.batching.tensors import key_of, rows_of
 from onceserve_serving.engine.runner import Runner
-from onceserve_serving.errors import too_late
+from onceserve_serving.errors import DeadlineExceededError, too_late
 from onceserve_serving.telemetry import Telemetry
 from onceserve_serving.tensors import Array
 
@@ -155,16 +155,13 @@ class Batcher:
         self._refuse(expired)
         loop = asyncio.get_running_loop()
         if batch:
-            self._start(loop, batch, now)
+            self._start(loop, batch)
         elif again is not None:
             self._look_at(loop, again)
 
-    def _start(self, loop: asyncio.AbstractEventLoop, batch: list[Waiter], now: float) -> None:
-        for waiter in batch:
-            self._telemetry.began(now - waiter.arrived)
-            waiter.began, waiter.together = now, len(batch)
+    def _start(self, loop: asyncio.AbstractEventLoop, batch: list[Waiter]) -> None:
         if self._runner.is_short(*(waiter.inputs for waiter in batch)):
-            self._settle(batch, run_batch(self._runner, batch))
+            self._settle(batch, self._execute(batch))
             # Between two batches the loop serves its connections.
             if self._waiting:
                 self._wake(loop)
@@ -174,12 +171,16 @@ class Batcher:
 
     async def _run_in_thread(self, batch: list[Waiter]) -> None:
         try:
-            results = await self._runner.thread.call(lambda: run_batch(self._runner, batch))
+            results = await self._runner.thread.call(lambda: self._execute(batch))
         except Exception as error:
             results = Results([error] * len(batch))
         self._running = None
         self._settle(batch, results)
         self._flush()
+
+    def _execute(self, batch: Sequence[Waiter]) -> Results:
+        run = run_one_by_one if batch[0].key is ALONE else run_together
+        return run(self._runner, batch)
 
     def _refuse(self, late: Sequence[Waiter]) -> None:
         for waiter in late:
@@ -195,10 +196,19 @@ class Batcher:
         if results.unsplittable is not None and self._merges:
             self._merges = False
             log.warning("model %s is not batched any more: %s", self._model, results.unsplittable)
-        for waiter, outcome in zip(batch, results.outcomes, strict=True):
-            if waiter.answer.done():
-                continue
-            if isinstance(outcome, Exception):
-                waiter.answer.set_exception(outcome)
-            else:
-                waiter.answer.set_result(outcome)
+        done = len(results.outcomes)
+        self._waiting[:0] = [waiter for waiter in batch[done:] if not waiter.abandoned]
+        for waiter, outcome in zip(batch[:done], results.outcomes, strict=True):
+            self._answer(waiter, outcome)
+
+    def _answer(self, waiter: Waiter, outcome: Sequence[Array] | Exception) -> None:
+        if waiter.began:
+            self._telemetry.began(waiter.began - waiter.arrived)
+        if isinstance(outcome, DeadlineExceededError):
+            self._refuse([waiter])
+        elif waiter.answer.done():
+            return
+        elif isinstance(outcome, Exception):
+            waiter.answer.set_exception(outcome)
+        else:
+            waiter.answer.set_result(outcome)

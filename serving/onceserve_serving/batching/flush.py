@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 ALONE: Final = None
-"""The key of a request that never goes together with others."""
+"""The key of a request that goes together with none; those that have it follow one another."""
 
 
 class Waiting(Protocol):
@@ -68,7 +68,9 @@ def cut(waiting: Sequence[W], limits: Limits, now: float) -> Cut[W]:
 
 
 def _mates(first: W, living: Sequence[W], most: int) -> tuple[list[W], bool]:
-    if first.key is ALONE or first.rows >= most:
+    if first.key is ALONE:
+        return [one for one in living if one.key is ALONE], True
+    if first.rows >= most:
         return [first], True
     batch: list[W] = []
     rows = 0

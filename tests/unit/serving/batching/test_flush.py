@@ -38,7 +38,7 @@ def test_everybody_goes_stays_or_is_too_late_and_the_limits_hold(
     assert sorted(map(id, [*expired, *batch, *rest])) == sorted(map(id, waiting))
     assert all((waiter in expired) == (waiter.deadline <= now) for waiter in waiting)
     assert len({waiter.key for waiter in batch}) <= 1
-    assert len(batch) <= 1 or (sum(waiter.rows for waiter in batch) <= rows and batch[0].key is not ALONE)
+    assert len(batch) <= 1 or batch[0].key is ALONE or sum(waiter.rows for waiter in batch) <= rows
     assert [waiter for waiter in waiting if waiter in batch] == batch
     assert (again is not None) == (not batch and bool(rest))
 
@@ -54,7 +54,7 @@ def test_without_a_delay_whoever_waits_longest_goes_at_once(waiting: list[Waiter
 def test_nobody_overtakes_within_a_key(waiting: list[Waiter], rows: int) -> None:
     found = cut(waiting, Limits(rows), 10.0)
     left = [waiter for waiter in found.rest if found.batch and waiter.key == found.batch[-1].key]
-    assert not left or found.batch[0].key is ALONE or waiting.index(found.batch[-1]) < waiting.index(left[0])
+    assert not left or waiting.index(found.batch[-1]) < waiting.index(left[0])
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,8 @@ def test_a_full_batch_does_not_wait_for_one_that_is_not() -> None:
 
 def test_it_looks_again_when_somebody_is_too_late() -> None:
     assert cut([Waiter(deadline=0.7)], Limits(4, 1.0), 0.5).again == 0.7
+
+
+def test_those_that_go_with_none_follow_one_another() -> None:
+    waiting = [Waiter(ALONE, 3), Waiter("a"), Waiter(ALONE, 9)]
+    assert cut(waiting, Limits(4, 1.0), 0.0).batch == [waiting[0], waiting[2]]

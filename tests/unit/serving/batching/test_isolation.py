@@ -3,14 +3,16 @@
 import asyncio
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onceserve_serving.batching import execution
 from onceserve_serving.batching.batcher import Batcher
 from onceserve_serving.batching.flush import Limits
 from onceserve_serving.engine import ort
@@ -20,6 +22,8 @@ from onceserve_serving.errors import DeadlineExceededError, ExecutionFailedError
 from onceserve_serving.telemetry import Telemetry
 from onceserve_serving.tensors import Array
 from unit.serving import models
+
+T = TypeVar("T")
 
 ROWS = 8
 SHORT, LONG = 1e-6, 10.0
@@ -69,9 +73,9 @@ requests = st.builds(
 )
 
 
-def batcher(seconds: float, engine: ort.OrtEngine = ENGINE, delay: float = 0.0) -> Batcher:
+def batcher(seconds: float, engine: ort.OrtEngine = ENGINE, delay: float = 0.0, *, merges: bool = True) -> Batcher:
     runner = Runner(engine, THREAD, WarmUp({"x": np.zeros(1, dtype=np.int64)}, seconds))
-    return Batcher("m", runner, Limits(6, delay), Telemetry(), merges=True)
+    return Batcher("m", runner, Limits(6, delay), Telemetry(), merges=merges)
 
 
 async def ask(target: Batcher, asked: Asked) -> Sequence[Array]:
@@ -103,11 +107,14 @@ def alone(asked: Asked) -> Array | type[OnceServeError]:
         return type(error)
 
 
+@pytest.mark.parametrize("merges", [True, False])
 @pytest.mark.parametrize("seconds", [SHORT, LONG])
 @given(many=st.lists(requests, min_size=1, max_size=12), delay=st.sampled_from([0.0, 0.001]))
 @settings(deadline=None)
-def test_everybody_gets_what_it_would_have_got_alone(seconds: float, many: list[Asked], delay: float) -> None:
-    got = asyncio.run(answers(batcher(seconds, delay=delay), many))
+def test_everybody_gets_what_it_would_have_got_alone(
+    seconds: float, many: list[Asked], delay: float, merges: bool
+) -> None:
+    got = asyncio.run(answers(batcher(seconds, delay=delay, merges=merges), many))
     for asked, answer in zip(many, got, strict=True):
         expected = alone(asked)
         if asked.cancelled is not None and isinstance(answer, asyncio.CancelledError):
@@ -131,6 +138,49 @@ async def test_what_waits_while_the_model_runs_goes_together() -> None:
     got = await asyncio.gather(*tasks)
     assert [answer[0][0, 0] for answer in got] == [2.0 * index for index in range(8)]
     assert engine.rows == [1, 6, 1]
+
+
+@pytest.mark.parametrize(("burst", "hops"), [(60.0, 2), (0.0, 8)])
+async def test_what_goes_with_none_is_run_one_by_one_and_answered_in_bursts(
+    burst: float, hops: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Gated(models.lookup(ROWS))
+    target = batcher(LONG, engine, merges=False)
+    calls = []
+
+    def counted(function: Callable[[], T]) -> Awaitable[T]:
+        calls.append(function)
+        return call(function)
+
+    call = THREAD.call
+    monkeypatch.setattr(THREAD, "call", counted)
+    monkeypatch.setattr(execution, "BURST", burst)
+    engine.gate.clear()
+    tasks = [asyncio.create_task(ask(target, Asked((0,), 0, None, False)))]
+    await asyncio.to_thread(engine.began.wait)
+    tasks += [asyncio.create_task(ask(target, Asked((index,), 0, None, False))) for index in range(1, 8)]
+    await asyncio.sleep(0)
+    engine.gate.set()
+    got = await asyncio.gather(*tasks)
+    assert [answer[0][0, 0] for answer in got] == [2.0 * index for index in range(8)]
+    assert (engine.rows, len(calls)) == ([1] * 8, hops)
+
+
+@pytest.mark.parametrize("burst", [60.0, 0.0])
+async def test_a_deadline_holds_in_a_burst(burst: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "BURST", burst)
+    engine = Gated(models.lookup(ROWS))
+    target = batcher(LONG, engine, merges=False)
+    engine.gate.clear()
+    now = time.monotonic()
+    deadlines = [now + 60, now + 0.02, now + 60]
+    tasks = [asyncio.create_task(target.run({"x": np.array([0])}, ("y",), now, each)) for each in deadlines]
+    await asyncio.to_thread(engine.began.wait)
+    await asyncio.sleep(0.03)
+    engine.gate.set()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [isinstance(answer, DeadlineExceededError) for answer in answers] == [False, True, False]
+    assert engine.rows == [1, 1]
 
 
 async def test_what_comes_in_one_turn_of_the_loop_goes_together_and_one_alone_does_not_wait() -> None:
