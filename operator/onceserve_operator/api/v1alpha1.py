@@ -225,7 +225,10 @@ class Batching(ApiModel):
     )
 
     max_batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = None
-    """Rows that go through the model in one run; 1 runs every request alone. Default: 32."""
+    """Rows that go through the model in one run; 1 runs every request alone. Default: 32.
+
+    Without `maxDelay`, so do all requests to a model that does no more in the same time when rows go together.
+    """
     max_delay: Annotated[Duration, at_most("60s")] | None = None
     """How long a request may wait for others to fill its batch. Default: 0s, so that a single request never waits."""
 
