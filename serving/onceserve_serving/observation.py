@@ -110,10 +110,10 @@ class Observer:
         observation.error = None
 
 
-def ran(arrived: float, began: float, together: int) -> None:
+def ran(arrived: float, began: float, ended: float, together: int) -> None:
     """Tell the trace of this task's request that its run is over, together with those of its batch.
 
-    Times are of `time.monotonic()`; `began` is 0 if it never began.
+    Times are of `time.monotonic()`; `began` is 0 if it never began, `ended` if it ends now.
     """
     observation = logs.request.get()
     if not isinstance(observation, Observation) or observation.trace is None:
@@ -121,7 +121,7 @@ def ran(arrived: float, began: float, together: int) -> None:
     now = time.monotonic()
     observation.trace.child("queue", arrived, began or now, {})
     if began:
-        observation.trace.child("compute", began, now, {"onceserve.batch.size": together})
+        observation.trace.child("compute", began, ended or now, {"onceserve.batch.size": together})
 
 
 def _facts(observation: Observation, status: int, seconds: float, code: str) -> dict[str, str | int | float]:

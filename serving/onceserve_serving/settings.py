@@ -81,7 +81,8 @@ class Settings(BaseSettings):
 
     max_batch_size: Annotated[int, Field(ge=1, le=65_536)] = 32
     """Rows that go through a model in one run: what is waiting when the model is free goes together. 1 runs every
-    request alone. Models with a fixed first dimension always run so."""
+    request alone. So run models with a fixed first dimension, and, without a delay, those that do no more in the same
+    time when rows go together."""
 
     max_delay: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 0.0
     """Seconds that a request may wait for others to fill its batch. 0 never lets a single request wait."""

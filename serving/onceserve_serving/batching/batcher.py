@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from onceserve_serving import observation
 from onceserve_serving.batching.execution import Results, run_one_by_one, run_together
 from onceserve_serving.batching.flush import ALONE, Limits, cut
-from onceserve_serving.batching.tensors import key_of, rows_of
-from onceserve_serving.engine.runner import Runner
+from onceserve_serving.batching.tensors import has_rows, key_of, rows_of
+from onceserve_serving.engine.runner import LOOP_BUDGET, Runner
 from onceserve_serving.errors import DeadlineExceededError, too_late
 from onceserve_serving.telemetry import Telemetry
 from onceserve_serving.tensors import Array
@@ -22,17 +22,19 @@ log = logging.getLogger(__name__)
 class Waiter:
     """A request that waits for the model, and the future that its caller awaits.
 
-    Once its batch has begun: when that was, and how many requests it holds.
+    Once its run has begun: when that was, when it ended, and how many requests went together.
     """
 
     key: Hashable
     rows: int
+    seconds: float
     arrived: float
     deadline: float
     inputs: Mapping[str, Array]
     outputs: Sequence[str]
     answer: "asyncio.Future[Sequence[Array]]"
     began: float = 0.0
+    ended: float = 0.0
     together: int = 0
 
     @property
@@ -42,7 +44,7 @@ class Waiter:
 
 
 class Batcher:
-    """Runs requests to one model: what is waiting when the model is free goes together.
+    """Runs requests to one model: what is waiting when the model is free goes together, or else one after another.
 
     A long batch is run in the inference thread, and what arrives meanwhile is the next batch. A short one is run on the
     event loop at the end of the iteration in which it arrived; while requests come one at a time, each is run at once.
@@ -54,6 +56,7 @@ class Batcher:
         self._limits = limits
         self._telemetry = telemetry
         self._merges = merges and limits.rows > 1
+        self._has_rows = merges or has_rows(runner.signature)
         self._waiting: list[Waiter] = []
         self._running: asyncio.Task[None] | None = None
         self._flushing = False
@@ -72,11 +75,13 @@ class Batcher:
         """
         if self._is_free and self._runner.is_short(inputs) and time.monotonic() < deadline:
             return self._run_now(inputs, outputs, arrived)
-        rows = rows_of(inputs) if self._merges else None
-        key = ALONE if rows is None else key_of(inputs, outputs)
+        rows = rows_of(inputs) if self._has_rows else None
+        merges = self._merges and rows is not None
+        key = key_of(inputs, outputs) if merges else ALONE
+        seconds = 0.0 if merges else self._runner.expected(inputs)
         loop = self._loop or self._found_loop()
         answer: asyncio.Future[Sequence[Array]] = loop.create_future()
-        waiter = Waiter(key, rows or 1, arrived, deadline, inputs, outputs, answer)
+        waiter = Waiter(key, rows or 1, seconds, arrived, deadline, inputs, outputs, answer)
         self._enqueue(loop, waiter)
         try:
             return await answer
@@ -85,7 +90,7 @@ class Batcher:
                 self._waiting.remove(waiter)
             raise
         finally:
-            observation.ran(arrived, waiter.began, waiter.together)
+            observation.ran(arrived, waiter.began, waiter.ended, waiter.together)
 
     @property
     def _is_free(self) -> bool:
@@ -99,8 +104,8 @@ class Batcher:
         try:
             answer, seconds = self._runner.execute(inputs, outputs)
         finally:
-            observation.ran(arrived, began, 1)
-        self._telemetry.executed(seconds, rows=(rows_of(inputs) if self._merges else None) or 1, requests=1)
+            observation.ran(arrived, began, 0.0, 1)
+        self._telemetry.executed(seconds, rows=(rows_of(inputs) if self._has_rows else None) or 1, requests=1)
         self._runner.succeeded()
         return answer
 
@@ -155,12 +160,16 @@ class Batcher:
         self._refuse(expired)
         loop = asyncio.get_running_loop()
         if batch:
-            self._start(loop, batch)
+            self._start(loop, batch, now)
         elif again is not None:
             self._look_at(loop, again)
 
-    def _start(self, loop: asyncio.AbstractEventLoop, batch: list[Waiter]) -> None:
-        if self._runner.is_short(*(waiter.inputs for waiter in batch)):
+    def _start(self, loop: asyncio.AbstractEventLoop, batch: list[Waiter], now: float) -> None:
+        alone = batch[0].key is ALONE
+        # When those begin who follow the first is known when they have run.
+        for waiter in batch[:1] if alone else batch:
+            self._telemetry.began(now - waiter.arrived)
+        if self._is_short(batch, alone=alone):
             self._settle(batch, self._execute(batch))
             # Between two batches the loop serves its connections.
             if self._waiting:
@@ -168,6 +177,11 @@ class Batcher:
         else:
             self._running = loop.create_task(self._run_in_thread(batch))
             self._watch_deadlines(loop)
+
+    def _is_short(self, batch: Sequence[Waiter], *, alone: bool) -> bool:
+        if alone:
+            return sum(waiter.seconds for waiter in batch) <= LOOP_BUDGET
+        return self._runner.is_short(*(waiter.inputs for waiter in batch))
 
     async def _run_in_thread(self, batch: list[Waiter]) -> None:
         try:
@@ -196,18 +210,25 @@ class Batcher:
         if results.unsplittable is not None and self._merges:
             self._merges = False
             log.warning("model %s is not batched any more: %s", self._model, results.unsplittable)
-        done = len(results.outcomes)
-        self._waiting[:0] = [waiter for waiter in batch[done:] if not waiter.abandoned]
-        for waiter, outcome in zip(batch[:done], results.outcomes, strict=True):
+        done = batch[: len(results.outcomes)]
+        if batch[0].key is ALONE:
+            self._follow_up(done[1:], batch[len(done) :])
+        for waiter, outcome in zip(done, results.outcomes, strict=True):
             self._answer(waiter, outcome)
 
+    def _follow_up(self, followed: Sequence[Waiter], left: Sequence[Waiter]) -> None:
+        for waiter in followed:
+            if waiter.began:
+                self._telemetry.began(waiter.began - waiter.arrived)
+        if left:
+            living = [waiter for waiter in left if not waiter.abandoned]
+            self._waiting = sorted([*living, *self._waiting], key=lambda waiter: waiter.arrived)
+
     def _answer(self, waiter: Waiter, outcome: Sequence[Array] | Exception) -> None:
-        if waiter.began:
-            self._telemetry.began(waiter.began - waiter.arrived)
+        if waiter.answer.done():
+            return
         if isinstance(outcome, DeadlineExceededError):
             self._refuse([waiter])
-        elif waiter.answer.done():
-            return
         elif isinstance(outcome, Exception):
             waiter.answer.set_exception(outcome)
         else:

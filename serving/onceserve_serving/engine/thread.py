@@ -82,21 +82,21 @@ class InferenceThread:
         self._jobs.put(None)
 
     def _work(self) -> None:
+        job = None
         try:
             while job := self._jobs.get():
                 if not job.result.cancelled():
                     self._run(job)
         finally:
             self._ended = True
+            if job is not None:
+                job.tell(error=died())
             self._refuse_all()
 
     def _run(self, job: Job) -> None:
         self._busy_since = time.monotonic()
         try:
             value, error = _outcome(job.function)
-        except BaseException:
-            job.tell(error=died())
-            raise
         finally:
             # Before anybody learns of the end: who asks next must not find the thread busy with what is over.
             self._busy_since = None

@@ -282,7 +282,8 @@ async def test_what_would_be_refused_is_refused_before_much_of_a_body_comes() ->
 
 async def test_an_unexpected_error_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
     edge = Edge(models.identity())
-    edge.model.install(object())  # type: ignore[arg-type]
+    broken = SimpleNamespace(signature=edge.model.signature)
+    edge.model.install(broken)  # type: ignore[arg-type]
     status, _, body = await edge.ask(BODY)
     assert status == 500
     assert "unexpected error" in orjson.loads(body)["error"]

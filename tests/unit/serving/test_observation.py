@@ -137,7 +137,7 @@ def test_a_trace_hears_of_the_queue_the_run_and_the_end() -> None:
     seen.model = "risk"
     logs.request.set(seen)
     now = time.monotonic()
-    observation.ran(now - 2, now - 1, 4)
+    observation.ran(now - 2, now - 1, now, 4)
     [queue, compute] = trace.children
     assert queue == ("queue", now - 2, now - 1, {})
     assert (*compute[:2], compute[3]) == ("compute", now - 1, {"onceserve.batch.size": 4})
@@ -156,14 +156,14 @@ def test_a_trace_hears_of_the_queue_the_run_and_the_end() -> None:
 def test_what_never_ran_was_only_queued() -> None:
     trace = Recorded()
     logs.request.set(Observation(PATH, {}, trace))
-    observation.ran(1.0, 0.0, 0)
+    observation.ran(1.0, 0.0, 0.0, 0)
     assert [child[0] for child in trace.children] == ["queue"]
 
 
 def test_without_a_trace_a_run_is_nobodys_business() -> None:
-    observation.ran(1.0, 2.0, 4)
+    observation.ran(1.0, 2.0, 0.0, 4)
     observed()
-    observation.ran(1.0, 2.0, 4)
+    observation.ran(1.0, 2.0, 0.0, 4)
 
 
 @pytest.mark.parametrize(

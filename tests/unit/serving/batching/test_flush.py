@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onceserve_serving.batching.flush import ALONE, Limits, cut
+from onceserve_serving.batching.flush import ALONE, BURST, Limits, cut
+from onceserve_serving.engine.runner import LOOP_BUDGET
 
 NEVER = 1e9
 
@@ -14,6 +15,7 @@ NEVER = 1e9
 class Waiter:
     key: Hashable = "a"
     rows: int = 1
+    seconds: float = 0.0
     arrived: float = 0.0
     deadline: float = NEVER
 
@@ -24,6 +26,7 @@ def queues(draw: st.DrawFn) -> list[Waiter]:
         Waiter,
         key=st.sampled_from(["a", "b", ALONE]),
         rows=st.integers(1, 6),
+        seconds=st.sampled_from([0.0, LOOP_BUDGET / 3, BURST / 3, 2 * BURST]),
         arrived=st.floats(0, 10),
         deadline=st.sampled_from([5.0, 15.0, NEVER]),
     )
@@ -38,7 +41,10 @@ def test_everybody_goes_stays_or_is_too_late_and_the_limits_hold(
     assert sorted(map(id, [*expired, *batch, *rest])) == sorted(map(id, waiting))
     assert all((waiter in expired) == (waiter.deadline <= now) for waiter in waiting)
     assert len({waiter.key for waiter in batch}) <= 1
-    assert len(batch) <= 1 or batch[0].key is ALONE or sum(waiter.rows for waiter in batch) <= rows
+    alone = bool(batch) and batch[0].key is ALONE
+    assert len(batch) <= 1 or (
+        sum(one.seconds for one in batch) <= BURST if alone else sum(one.rows for one in batch) <= rows
+    )
     assert [waiter for waiter in waiting if waiter in batch] == batch
     assert (again is not None) == (not batch and bool(rest))
 
@@ -75,6 +81,23 @@ def test_it_looks_again_when_somebody_is_too_late() -> None:
     assert cut([Waiter(deadline=0.7)], Limits(4, 1.0), 0.5).again == 0.7
 
 
-def test_those_that_go_with_none_follow_one_another() -> None:
-    waiting = [Waiter(ALONE, 3), Waiter("a"), Waiter(ALONE, 9)]
-    assert cut(waiting, Limits(4, 1.0), 0.0).batch == [waiting[0], waiting[2]]
+@given(queues())
+def test_those_that_go_with_none_overtake_nobody(waiting: list[Waiter]) -> None:
+    found = cut(waiting, Limits(4), 10.0)
+    living = [waiter for waiter in waiting if waiter.deadline > 10.0]
+    assert not living or living[0].key is not ALONE or living[: len(found.batch)] == found.batch
+
+
+@pytest.mark.parametrize(
+    ("seconds", "goes"),
+    [
+        ([BURST / 3] * 5, 3),
+        ([2 * BURST] * 2, 1),
+        ([BURST / 3, 2 * BURST], 1),
+        ([LOOP_BUDGET / 4] * 9, 4),
+        ([LOOP_BUDGET / 2, BURST / 3], 1),
+    ],
+)
+def test_as_many_follow_one_another_as_take_no_long_time(seconds: list[float], goes: int) -> None:
+    waiting = [Waiter(ALONE, seconds=each) for each in seconds]
+    assert cut(waiting, Limits(4, 1.0), 0.0).batch == waiting[:goes]

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onceserve_serving.batching import execution
-from onceserve_serving.batching.batcher import Batcher
-from onceserve_serving.batching.flush import Limits
+from onceserve_serving.batching.batcher import Batcher, Waiter
+from onceserve_serving.batching.flush import ALONE, BURST, Limits
 from onceserve_serving.engine import ort
 from onceserve_serving.engine.runner import Runner, WarmUp
 from onceserve_serving.engine.thread import InferenceThread
@@ -28,6 +28,8 @@ T = TypeVar("T")
 ROWS = 8
 SHORT, LONG = 1e-6, 10.0
 """Seconds that the warm-up is said to take: short runs stay on the event loop, long ones leave it."""
+
+LOOKED_UP = {"x": np.array([0])}, ("y",)
 
 THREAD = InferenceThread()
 ENGINE = ort.load(models.lookup(ROWS), 1)
@@ -140,12 +142,13 @@ async def test_what_waits_while_the_model_runs_goes_together() -> None:
     assert engine.rows == [1, 6, 1]
 
 
-@pytest.mark.parametrize(("burst", "hops"), [(60.0, 2), (0.0, 8)])
+@pytest.mark.parametrize(("seconds", "hops"), [(BURST / 8, 2), (BURST / 2, 5), (2 * BURST, 8)])
 async def test_what_goes_with_none_is_run_one_by_one_and_answered_in_bursts(
-    burst: float, hops: int, monkeypatch: pytest.MonkeyPatch
+    seconds: float, hops: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(execution, "BURST", 60.0)
     engine = Gated(models.lookup(ROWS))
-    target = batcher(LONG, engine, merges=False)
+    target = batcher(seconds, engine, merges=False)
     calls = []
 
     def counted(function: Callable[[], T]) -> Awaitable[T]:
@@ -154,7 +157,6 @@ async def test_what_goes_with_none_is_run_one_by_one_and_answered_in_bursts(
 
     call = THREAD.call
     monkeypatch.setattr(THREAD, "call", counted)
-    monkeypatch.setattr(execution, "BURST", burst)
     engine.gate.clear()
     tasks = [asyncio.create_task(ask(target, Asked((0,), 0, None, False)))]
     await asyncio.to_thread(engine.began.wait)
@@ -166,11 +168,24 @@ async def test_what_goes_with_none_is_run_one_by_one_and_answered_in_bursts(
     assert (engine.rows, len(calls)) == ([1] * 8, hops)
 
 
+async def test_who_follows_a_run_that_took_longer_than_it_was_to_is_not_answered_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(execution, "BURST", 0.0)
+    engine = Gated(models.lookup(ROWS))
+    target = batcher(BURST / 8, engine, merges=False)
+    tasks = [asyncio.create_task(ask(target, Asked((index,), 0, None, False))) for index in range(4)]
+    got = await asyncio.wait_for(asyncio.gather(*tasks), 10)
+    assert [answer[0][0, 0] for answer in got] == [2.0 * index for index in range(4)]
+    waiters = [Waiter(ALONE, 1, 0.0, 0.0, time.monotonic() + 60, *LOOKED_UP, asyncio.Future()) for _ in range(3)]
+    assert len(execution.run_one_by_one(target._runner, waiters).outcomes) == 1
+
+
 @pytest.mark.parametrize("burst", [60.0, 0.0])
 async def test_a_deadline_holds_in_a_burst(burst: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "BURST", burst)
     engine = Gated(models.lookup(ROWS))
-    target = batcher(LONG, engine, merges=False)
+    target = batcher(BURST / 8, engine, merges=False)
     engine.gate.clear()
     now = time.monotonic()
     deadlines = [now + 60, now + 0.02, now + 60]
@@ -196,9 +211,10 @@ async def test_what_comes_in_one_turn_of_the_loop_goes_together_and_one_alone_do
     assert engine.rows == [1, 1, 1]
 
 
-async def test_a_deadline_holds_while_the_model_runs_however_long() -> None:
+@pytest.mark.parametrize("merges", [True, False])
+async def test_a_deadline_holds_while_the_model_runs_however_long(merges: bool) -> None:
     engine = Gated(models.lookup(ROWS))
-    target = batcher(LONG, engine)
+    target = batcher(LONG, engine, merges=merges)
     engine.gate.clear()
     first = asyncio.create_task(ask(target, Asked((0,), 0, None, False)))
     await asyncio.to_thread(engine.began.wait)
