@@ -21,8 +21,10 @@ WORTH_REPEATING: Final = 0.05
 REPEATS: Final = 4
 
 IN_BULK: Final = 8 * LOOP_BUDGET
+"""Seconds of single runs whose rows are measured together, of a slow model FEW rows."""
 FEW: Final = 4
 TOO_LONG: Final = 2.0
+"""Seconds that the rows may take one by one, for a start that measures them together."""
 
 
 class Execution(NamedTuple):

@@ -128,17 +128,22 @@ def test_everybody_gets_what_it_would_have_got_alone(
             np.testing.assert_array_equal(answer[0], expected)
 
 
-async def test_what_waits_while_the_model_runs_goes_together() -> None:
-    engine = Gated(models.lookup(ROWS))
-    target = batcher(LONG, engine)
+async def ask_while_one_runs(target: Batcher, engine: Gated) -> None:
+    """Have seven requests come while the model runs for an eighth; all get their own answers."""
     engine.gate.clear()
-    tasks = [asyncio.create_task(ask(target, Asked((index,), 0, None, False))) for index in range(1)]
+    tasks = [asyncio.create_task(ask(target, Asked((0,), 0, None, False)))]
     await asyncio.to_thread(engine.began.wait)
     tasks += [asyncio.create_task(ask(target, Asked((index,), 0, None, False))) for index in range(1, 8)]
     await asyncio.sleep(0)
     engine.gate.set()
     got = await asyncio.gather(*tasks)
     assert [answer[0][0, 0] for answer in got] == [2.0 * index for index in range(8)]
+
+
+async def test_what_waits_while_the_model_runs_goes_together() -> None:
+    engine = Gated(models.lookup(ROWS))
+    target = batcher(LONG, engine)
+    await ask_while_one_runs(target, engine)
     assert engine.rows == [1, 6, 1]
 
 
@@ -157,14 +162,7 @@ async def test_what_goes_with_none_is_run_one_by_one_and_answered_in_bursts(
 
     call = THREAD.call
     monkeypatch.setattr(THREAD, "call", counted)
-    engine.gate.clear()
-    tasks = [asyncio.create_task(ask(target, Asked((0,), 0, None, False)))]
-    await asyncio.to_thread(engine.began.wait)
-    tasks += [asyncio.create_task(ask(target, Asked((index,), 0, None, False))) for index in range(1, 8)]
-    await asyncio.sleep(0)
-    engine.gate.set()
-    got = await asyncio.gather(*tasks)
-    assert [answer[0][0, 0] for answer in got] == [2.0 * index for index in range(8)]
+    await ask_while_one_runs(target, engine)
     assert (engine.rows, len(calls)) == ([1] * 8, hops)
 
 
