@@ -16,6 +16,7 @@ import pytest
 from devcluster import cgroups, configs, images
 from devcluster.cluster import Cluster, control_plane
 from devcluster.errors import ClusterError
+from devcluster.network import BRIDGE
 from devcluster.processes import Identity, Stat, is_alive
 from devcluster.wait import wait_until
 
@@ -202,22 +203,34 @@ def test_an_image_that_is_there_is_not_imported_again(cluster: Cluster) -> None:
     assert time.monotonic() - begun < 2
 
 
+def test_the_switch_has_an_address_that_no_node_takes_away(cluster: Cluster) -> None:
+    fabric = next(row.pid for row in cluster.status() if row.component == "fabric")
+    command = ["nsenter", f"--net=/proc/{fabric}/ns/net", "ip", "-json", "link"]
+    links = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    holders = {link["address"]: link["ifname"] for link in links if link["ifname"] in (*NODES, BRIDGE)}
+    assert sorted(holders.values()) == sorted([*NODES, BRIDGE])
+
+
 def test_a_stopped_node_is_lost_and_comes_back_with_its_images(cluster: Cluster) -> None:
     cluster.stop_node("node-2")
     assert wait_until(lambda: node_state(cluster, "node-2") == "Unknown", 30)
+    # The others stay connected.
+    assert node_state(cluster, "node-1") == "True"
     assert [row.component for row in cluster.status() if row.node == "node-2" and row.pid] == []
     cluster.start_node("node-2")
     assert node_state(cluster, "node-2") == "True"
     start_pod(cluster, "returned", "node-2", "serve", ":8080")
+    answers: list[str] = []
     # Its kube-proxy still writes the rules of Services.
-    assert wait_until(lambda: reaches(cluster, "returned", "http://server-node-1", "pod-node-1"), 30)
+    assert wait_until(lambda: reaches(cluster, "returned", "http://server-node-1", answers, "pod-node-1"), 30), answers
 
 
-def reaches(cluster: Cluster, pod: str, url: str, answer: str) -> bool:
+def reaches(cluster: Cluster, pod: str, url: str, answers: list[str], expected: str) -> bool:
     try:
-        return probe(cluster, pod, "get", url) == answer
-    except ClusterError:
-        return False
+        answers.append(probe(cluster, pod, "get", url))
+    except ClusterError as error:
+        answers.append(str(error))
+    return answers[-1] == expected
 
 
 def test_a_cut_link_is_a_partition(cluster: Cluster) -> None:

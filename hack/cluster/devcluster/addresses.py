@@ -27,6 +27,11 @@ def node_address(number: int) -> ipaddress.IPv4Address:
     return FABRIC_NETWORK[256 + number]
 
 
+def hardware_address(address: ipaddress.IPv4Address) -> str:
+    """Return the Ethernet address of who has this one on the fabric: locally administered, and the same each time."""
+    return ":".join(f"{byte:02x}" for byte in (0x02, 0x00, *address.packed))
+
+
 def pod_subnet(number: int) -> ipaddress.IPv4Network:
     """Return the subnet that a node's pods take their addresses from."""
     return list(POD_NETWORK.subnets(new_prefix=24))[number]

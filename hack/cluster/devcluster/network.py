@@ -14,11 +14,13 @@ from devcluster.processes import Process
 
 BRIDGE = "fabric"
 # It becomes `pause` only when all is set up, so that the name tells whether it is ready.
+# Without an address of its own the bridge has that of one of its ports: when that port goes with its node, the other
+# nodes lose the control plane until their neighbour tables notice.
 FABRIC_INIT = f"""
 set -e
 ip -batch - <<END
 link set lo up
-link add {BRIDGE} type bridge
+link add {BRIDGE} address {addresses.hardware_address(addresses.CONTROL_PLANE)} type bridge
 addr add {addresses.CONTROL_PLANE}/{addresses.FABRIC_NETWORK.prefixlen} dev {BRIDGE}
 link set {BRIDGE} up
 END

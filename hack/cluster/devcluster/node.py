@@ -20,7 +20,7 @@ START_SECONDS = 60
 # the paths in it. Its own /run hides the host's sockets; its own /var/lib and /var/log make all default paths hold.
 NODE_INIT = """
 set -e
-node=$0 name=$1 fabric=$2 address=$3 gateway=$4 subnet=$5 pause=$6 kubernetes=$7 containerd=$8
+node=$0 name=$1 fabric=$2 address=$3 gateway=$4 subnet=$5 pause=$6 kubernetes=$7 containerd=$8 hardware=$9
 mount --make-rshared /
 mount -t tmpfs tmpfs "$node/run"
 mkdir "$node/run/node" "$node/run/kubernetes" "$node/run/containerd-bin" "$node/run/init"
@@ -30,7 +30,7 @@ mount --bind "$containerd" "$node/run/containerd-bin"
 mount --bind "$pause" "$node/run/init"
 in_fabric() { nsenter --net="$fabric" -- "$@"; }
 in_fabric ip link delete "$name" 2>/dev/null || true
-ip link add eth0 type veth peer name "$name" netns "$fabric"
+ip link add eth0 address "$hardware" type veth peer name "$name" netns "$fabric"
 in_fabric ip link set "$name" master BRIDGE up
 in_fabric ip route replace "$subnet" via "${address%/*}"
 ip link set lo up
@@ -134,6 +134,7 @@ class Node:
             str(addresses.CONTROL_PLANE),
             str(addresses.pod_subnet(self.number)),
             *map(binaries.build, (binaries.PAUSE, binaries.KUBERNETES, binaries.CONTAINERD)),
+            addresses.hardware_address(addresses.node_address(self.number)),
         ]
 
     def _write_files(self, directory: Path) -> None:
