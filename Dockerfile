@@ -32,7 +32,8 @@ FROM tools AS requirements
 COPY pyproject.toml uv.lock ./
 RUN export="/tools/bin/uv export --quiet --frozen --no-dev --no-emit-project --no-header --no-annotate" \
     && $export --extra operator --output-file /requirements/operator.txt \
-    && $export --extra serving --extra redis --extra postgresql --output-file /requirements/serving.txt
+    && $export --extra serving --extra redis --extra postgresql --output-file /requirements/serving.txt \
+    && $export --extra serving --extra redis --extra postgresql --group wheel --output-file /requirements/wheel.txt
 
 
 FROM tools AS environment
@@ -71,6 +72,27 @@ RUN cd /opt/onceserve/lib/python3*/site-packages \
     && python3 -m compileall -q -j 2 --invalidation-mode unchecked-hash /opt/onceserve
 
 
+# Compiles what every request passes through, with the libraries at hand that it uses: what a class inherits from decides
+# how it is compiled. Headers come with a Python that was built from source; Debian's has a package of them.
+FROM tools AS compiler
+RUN apt-get update -qq \
+    && apt-get install -qq --no-install-recommends gcc libc6-dev \
+      $(test -e "$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" || echo python3-dev) \
+      >/dev/null
+COPY --from=requirements /requirements/wheel.txt .
+RUN --mount=type=cache,target=/root/.cache/uv \
+    python3 -m venv --without-pip /compiler \
+    && /tools/bin/uv pip install --quiet --python /compiler --require-hashes --no-deps --requirements wheel.txt
+
+
+FROM compiler AS wheel
+COPY pyproject.toml LICENSE ./
+COPY hack/images/hook.py hack/images/hook.py
+COPY serving serving
+RUN touch README.md \
+    && HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 /compiler/bin/python -m hatchling build --target wheel
+
+
 # Only the half's own files, so that this layer alone changes with the sources. The other half's command goes: it would
 # not find its package. So does what tells when and where the wheel was: equal sources give equal layers.
 FROM operator-dependencies AS operator-files
@@ -87,11 +109,8 @@ RUN touch README.md \
 
 
 FROM serving-dependencies AS serving-files
-COPY pyproject.toml LICENSE ./
-COPY serving serving
-RUN touch README.md \
-    && /tools/bin/hatchling build --target wheel \
-    && /tools/bin/uv pip install --quiet --python /opt/onceserve --prefix /files/opt/onceserve --no-deps --offline dist/*.whl \
+COPY --from=wheel /build/dist dist
+RUN /tools/bin/uv pip install --quiet --python /opt/onceserve --prefix /files/opt/onceserve --no-deps --offline dist/*.whl \
     && cd /files/opt/onceserve \
     && rm .lock bin/onceserve-operator lib/python3*/site-packages/*/direct_url.json lib/python3*/site-packages/*/uv_cache.json \
     && sed -i '/direct_url.json,/d; /uv_cache.json,/d' lib/python3*/site-packages/*/RECORD \

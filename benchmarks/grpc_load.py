@@ -74,7 +74,8 @@ def run(plan: Plan) -> list[Comparison]:
 
 def _compare(model: Model, plan: Plan) -> list[Comparison]:
     print(f"gRPC: {model.name}", file=sys.stderr, flush=True)
-    ours = dataclasses.replace(Ours(), environment={"ONCESERVE_GRPC_PORT": str(processes.free_port())})
+    port = str(processes.free_port())
+    ours = dataclasses.replace(Ours(), environment={**Ours().environment, "ONCESERVE_GRPC_PORT": port})
     with rounds.serving(ours, model, plan) as site:
         check(site)
         site.check(Form.BINARY)

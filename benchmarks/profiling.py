@@ -24,7 +24,9 @@ WAITING: Final = ("InferenceThread._work",)
 def run(plan: Plan, model: str, form: Form, connections: int) -> str:
     """Profile our server under load; raises BenchmarkError where py-spy may not look."""
     folded = plan.scratch / "folded"
-    with rounds.serving(Ours(), plan.every_model[model], plan) as found:
+    # From its sources: py-spy does not see what is compiled.
+    ours = Ours(environment={"ONCESERVE_GRPC_PORT": "0"})
+    with rounds.serving(ours, plan.every_model[model], plan) as found:
         found.check(form)
         rounds.load(found, form, connections, plan.warm_up, plan)
         # The profiler starts some time after its command does, so that the load must outlast it.

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from benchmarks import environments
 from benchmarks.models import Model
 from benchmarks.payloads import Form, Style
+from images import compiled
 
 HOST: Final = "127.0.0.1"
 V2_PATH: Final = "/v2/models/{model}/infer"
@@ -49,9 +50,13 @@ class Subject(Protocol):
         """Return the command that serves; raises UnservedError where it cannot be installed."""
 
 
+def _as_in_the_image() -> dict[str, str]:
+    return {"ONCESERVE_GRPC_PORT": "0", "PYTHONPATH": str(compiled.build())}
+
+
 @dataclass(frozen=True)
 class Ours:
-    """`onceserve serve` as a user starts it, every feature at its default."""
+    """`onceserve serve` as a user starts it, every feature at its default; compiled, as its image has it."""
 
     name: str = OURS
     options: tuple[str, ...] = ()
@@ -59,7 +64,7 @@ class Ours:
     forms: tuple[Form, ...] = (Form.JSON, Form.BINARY)
     path: str = V2_PATH
     checked: bool = True
-    environment: Mapping[str, str] = field(default_factory=lambda: {"ONCESERVE_GRPC_PORT": "0"})
+    environment: Mapping[str, str] = field(default_factory=_as_in_the_image)
 
     def command(self, model: Model, port: int) -> Sequence[str]:
         """Return the command line."""

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMON = (".dockerignore", "Dockerfile", "LICENSE", "hack/images/rootfs.py", "pyproject.toml", "uv.lock")
 SOURCES: dict[str, tuple[str, ...]] = {
     "operator": ("operator", "serving/onceserve_contract"),
-    "server": ("serving",),
+    "server": ("serving", "hack/images/hook.py"),
     "store": (),
 }
 

@@ -32,11 +32,22 @@ def query(
         return subprocess.CompletedProcess(list(command), 127, "", str(error))
 
 
-def run(what: str, command: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None = None) -> None:
+def run(
+    what: str,
+    command: Sequence[str | Path],
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+) -> None:
     """Run a long command with its output in a log; raise with the end of that if it fails."""
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            command, env=_environment(environment), stdin=subprocess.DEVNULL, stdout=stream, stderr=stream
+            command,
+            env=_environment(environment),
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
         )
     try:
         code = _watch(process, what, log)

@@ -331,6 +331,11 @@ def test_every_source_has_its_bytecode(image: Image) -> None:
     assert without == []
 
 
+def test_what_every_request_passes_is_compiled(server: Image) -> None:
+    status, output = server.run("python", "-c", "import onceserve_serving.pipeline as module; print(module.__file__)")
+    assert (status, Path(output.strip()).suffix) == (0, ".so"), output
+
+
 def test_scanners_find_the_packages_and_people_their_licenses(image: Image) -> None:
     packages = [path.name for path in (image.root / "var/lib/dpkg/status.d").iterdir()]
     assert {"libc6", "libssl3", "libstdc++6"} <= set(packages)

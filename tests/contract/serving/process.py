@@ -12,6 +12,7 @@ from typing import IO, Any, Protocol, TypeVar
 
 import httpx
 
+from images import compiled
 from onceserve_contract.environment import PREFIX
 
 T = TypeVar("T")
@@ -45,7 +46,10 @@ class Process(Protocol):
 
 
 class Server:
-    """One `onceserve serve` on a free loopback port; its log goes to a file in `home`, where its HOME is as well."""
+    """One `onceserve serve` on a free loopback port, compiled as in its image.
+
+    Its log goes to a file in `home`, where its HOME is as well. What PYTHONPATH names is found before the server.
+    """
 
     def __init__(self, home: Path, *arguments: str, **environment: str) -> None:
         self.home = home
@@ -68,7 +72,9 @@ class Server:
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
         inherited = {name: value for name, value in inherited.items() if not name.startswith(PREFIX) and name != "HOME"}
-        return inherited | {PREFIX + "TERMINATION_LOG": str(self.termination_log)} | more
+        found_first = [*filter(None, [more.get("PYTHONPATH")]), str(compiled.build())]
+        own = {"PYTHONPATH": os.pathsep.join(found_first), PREFIX + "TERMINATION_LOG": str(self.termination_log)}
+        return inherited | more | own
 
     def log(self) -> str:
         """Return what the server has written to its standard streams."""

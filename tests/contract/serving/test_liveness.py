@@ -1,7 +1,6 @@
 """A server that can infer no more is found out by its probes, over both protocols; one that is merely busy is not."""
 
 import asyncio
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -81,9 +80,7 @@ def test_a_run_that_does_not_end_in_time(serve: Serve) -> None:
 
 def test_an_inference_thread_that_has_ended(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(KILLER)
-    server = serve(
-        models.slow(1_000), "--grpc-port", "0", PYTHONPATH=f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
-    ).ready()
+    server = serve(models.slow(1_000), "--grpc-port", "0", PYTHONPATH=str(tmp_path)).ready()
     assert over_grpc(server)[:2] == (True, True)
     server.signal(signal.SIGUSR1)
     until(lambda: probe(server, READY).status_code == 503, "the probe of readiness has taken the thread's last step")

@@ -52,8 +52,11 @@ class Zygote:
     """Starts servers, any number at a time."""
 
     def __init__(self) -> None:
+        # The process that it starts runs this file, too, and knows the server only.
+        from images import compiled  # noqa: PLC0415
+
         # The command sets OPENBLAS_NUM_THREADS before it imports numpy.
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
+        environment = os.environ | {"PYTHONPATH": str(compiled.build()), "OPENBLAS_NUM_THREADS": "1"}
         self._process = subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE, env=environment)
         assert self._process.stdout is not None
         self._address = ("127.0.0.1", int(self._process.stdout.readline()))
