@@ -1,6 +1,5 @@
 """gRPC beside binary tensors over HTTP: the same server, the same rows, loaded by ghz from the other core."""
 
-import dataclasses
 import io
 import json
 import os
@@ -75,7 +74,7 @@ def run(plan: Plan) -> list[Comparison]:
 def _compare(model: Model, plan: Plan) -> list[Comparison]:
     print(f"gRPC: {model.name}", file=sys.stderr, flush=True)
     port = str(processes.free_port())
-    ours = dataclasses.replace(Ours(), environment={**Ours().environment, "ONCESERVE_GRPC_PORT": port})
+    ours = Ours(environment={**Ours().environment, "ONCESERVE_GRPC_PORT": port})
     with rounds.serving(ours, model, plan) as site:
         check(site)
         site.check(Form.BINARY)

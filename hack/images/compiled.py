@@ -1,11 +1,11 @@
 """The server's packages as its image has them, for who runs them here: built once for every state of the sources."""
 
+import functools
 import os
 import shutil
 import sys
 import sysconfig
 import tempfile
-import zipfile
 from pathlib import Path
 
 from devcluster import debian
@@ -18,14 +18,18 @@ from images.errors import ImageError
 KEPT = 4
 
 
+@functools.cache
 def build() -> Path:
-    """Return a directory with the packages, compiled for this interpreter; raises ImageError."""
+    """Return a directory with the packages, compiled for this interpreter; raises ImageError.
+
+    The same for the life of this process: what it starts is one server, whoever edits the sources meanwhile.
+    """
     with locked(_directory() / "lock"):
         built = _directory() / sources.key("server", sys.version, sysconfig.get_config_var("EXT_SUFFIX"))
         if not built.exists():
             _require_compiler()
             _build(built)
-            _prune()
+            _prune(_directory())
         os.utime(built)
         return built
 
@@ -57,11 +61,12 @@ def _build(destination: Path) -> None:
         environment = {"HATCH_BUILD_HOOK_ENABLE_CUSTOM": "1"}
         steps.run("compiling the server", command, destination.with_suffix(".log"), environment, context)
         [wheel] = Path(draft).glob("*.whl")
-        zipfile.ZipFile(wheel).extractall(packages)
+        shutil.unpack_archive(wheel, packages, "zip")
         packages.rename(destination)
 
 
-def _prune() -> None:
-    built = sorted(_directory().glob("[!.]*[!.log]"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for old in built[KEPT:]:
+def _prune(directory: Path) -> None:
+    built = [path for path in directory.glob("[!.]*") if path.is_dir()]
+    for old in sorted(built, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT:]:
         shutil.rmtree(old)
+        old.with_suffix(".log").unlink(missing_ok=True)

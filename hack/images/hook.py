@@ -28,7 +28,8 @@ class Hook(BuildHookInterface):  # type: ignore[type-arg]
     def dependencies(self) -> list[str]:
         """Return what an isolated build has to install."""
         optional = self.metadata.core.optional_dependencies
-        return ["mypy>=2.4", "setuptools>=84", *(one for extra in EXTRAS for one in optional[extra])]
+        compiler: list[str] = self.metadata.config["dependency-groups"]["wheel"]
+        return [*compiler, *(one for extra in EXTRAS for one in optional[extra])]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile the modules and have the wheel take what comes of them."""

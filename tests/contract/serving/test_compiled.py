@@ -12,8 +12,8 @@ from contract.serving.conftest import Serve
 from images import compiled, sources
 from unit.serving import models
 
-HOOK = tomllib.loads((sources.ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-MODULES: list[str] = HOOK["hooks"]["custom"]["modules"]
+HATCH = tomllib.loads((sources.ROOT / "pyproject.toml").read_text())["tool"]["hatch"]
+MODULES: list[str] = HATCH["build"]["targets"]["wheel"]["hooks"]["custom"]["modules"]
 CODE = "/onceserve__mypyc."
 
 
