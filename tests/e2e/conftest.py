@@ -42,7 +42,7 @@ def installed(cluster: Cluster) -> Cluster:
         SYSTEM,
         "--create-namespace",
         "--wait",
-        "--timeout=2m",
+        "--timeout=3m",
     ]
     done = subprocess.run([*helm, *install], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr + operator_log(cluster)

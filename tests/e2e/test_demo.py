@@ -30,7 +30,7 @@ def demo(*arguments: str, **environment: str) -> str:
         },
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -65,8 +65,11 @@ def own() -> Iterator[Cluster]:
     cluster.down()
 
 
+@pytest.mark.timeout(1800)
 def test_on_a_cluster_of_its_own_twice_and_down(own: Cluster) -> None:
+    begun = time.monotonic()
     first = demo("up", "--name", NAME)
+    took = time.monotonic() - begun
     assert ACCURACY in first
     assert SAME_BYTES in first
     assert len(answering(first)) == 3
@@ -77,7 +80,7 @@ def test_on_a_cluster_of_its_own_twice_and_down(own: Cluster) -> None:
     assert ACCURACY in second
     assert SAME_BYTES in second
     assert_rolled_out(second)
-    assert time.monotonic() - begun < 120
+    assert time.monotonic() - begun < took, "a cluster that is there is used again"
     demo("down", "--name", NAME)
     assert not own.exists
 

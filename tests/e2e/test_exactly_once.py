@@ -60,7 +60,7 @@ def keep(served: Served, kind: str, url: str) -> None:
     served.patch({"idempotency": idempotency, "batching": {"maxDelay": "300ms"}})
     served.wait_complete()
     # Those on their way out, too: until the nodes have learnt of it they still get requests, and refuse keys.
-    eventually(lambda: len(served.every_pod()) == 3, "the pods without a store are gone", 60)
+    eventually(lambda: len(served.every_pod()) == 3, "the pods without a store are gone")
 
 
 class Asked:
@@ -111,7 +111,7 @@ def kill_all(served: Served) -> None:
 def lose_a_node(served: Served) -> None:
     """Stop a node, wait until its pods have been replaced elsewhere, and bring it back."""
     served.cluster.stop_node(LOST_NODE)
-    eventually(lambda: LOST_NODE not in nodes(served), "pods leave the node", 90)
+    eventually(lambda: LOST_NODE not in nodes(served), "pods leave the node")
     await_ready_pods(served, 3)
     served.cluster.start_node(LOST_NODE)
 
@@ -126,10 +126,9 @@ def change_the_model(served: Served, *meanwhile: Any) -> None:
     for fault in meanwhile:
         fault()
     served.wait_complete()
-    eventually(lambda: len(served.pods()) == 3, "the old pods are gone", 90)
+    eventually(lambda: len(served.pods()) == 3, "the old pods are gone")
 
 
-@pytest.mark.timeout(900)
 def test_each_key_has_one_answer_whatever_dies(keeping: Served, store: ChartStore) -> None:
     started = time.monotonic()
     with retries(keeping) as asked:
@@ -161,7 +160,6 @@ def ledger(served: Served, url: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in listed.stdout.splitlines()]
 
 
-@pytest.mark.timeout(300)
 def test_each_key_has_one_row_in_the_ledger_whatever_dies(served: Served, database: NodePostgresql) -> None:
     started = time.monotonic()
     keep(served, "PostgreSQL", database.url)
@@ -200,4 +198,4 @@ def test_a_store_that_forgets_is_refused_in_words(keeping: Served, store: ChartS
         assert keeping.condition("Available")["status"] == "True"
     finally:
         store.redis("config", "set", "maxmemory-policy", "noeviction")
-    eventually(lambda: reason() == "NotRefused", "the store is accepted", 90)
+    eventually(lambda: reason() == "NotRefused", "the store is accepted")

@@ -11,9 +11,6 @@ from support.loading import Load
 from support.served import EXAMPLE, Served, await_ready_pods
 from support.waiting import eventually
 
-# A first run builds metrics-server.
-pytestmark = pytest.mark.timeout(900)
-
 LEAST, MOST = 1, 3
 SPEC = {
     "model": {"uri": "configmap://breast-cancer/model.onnx"},
@@ -22,7 +19,7 @@ SPEC = {
 }
 BUSY = ("closed,new,3", "closed,keep-alive,3")
 QUIET = ("open,new,4,10",)
-PATIENCE = 90.0
+SCALED_WITHIN = 180.0
 """Seconds. A kubelet looks at a pod every 10 to 15, metrics-server asks it every 10, the HorizontalPodAutoscaler asks
 that every 5, and takes pods away when it has wanted to for 15."""
 
@@ -77,7 +74,7 @@ def answering(load: Load) -> set[str]:
 
 def until(what: str, probe: Callable[[], bool]) -> None:
     """Wait until something has come to hold, and tell how long it took."""
-    say(what, seconds(lambda: eventually(probe, what, PATIENCE, poll=1)))
+    say(what, seconds(lambda: eventually(probe, what, SCALED_WITHIN, poll=1)))
 
 
 def seconds(step: Callable[[], object]) -> float:

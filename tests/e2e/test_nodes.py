@@ -19,8 +19,6 @@ from support.served import Served, await_ready_pods, serving
 from support.unaffected import unaffected
 from support.waiting import eventually
 
-# The first test makes the cluster.
-pytestmark = pytest.mark.timeout(600)
 NAMESPACE = "e2e-nodes"
 STORE_NODE, NODE = "node-2", "node-3"
 ALL_NODES = [f"node-{number + 1}" for number in range(NODES)]
@@ -31,7 +29,7 @@ TOLD = 10
 """Seconds from the death of the last pod, as the cluster knows it, to Ready=False: what we promise."""
 TOLERATED = 30
 """Seconds that pods stay with a lost node."""
-STARTED = 25
+STARTED = 60
 """Seconds in which pods start on a machine that has other work."""
 MODEL = {"model": {"uri": "configmap://breast-cancer/model.onnx"}}
 STORE = {"type": "Redis", "urlFrom": {"secretKeyRef": {"name": "store", "key": "url"}}}
@@ -56,7 +54,7 @@ def served(installed: Cluster, store: ChartStore) -> Iterator[Served]:
         example.kubectl("create", "secret", "generic", "store", f"--from-literal=url={store.url}")
         example.patch(SPEC)
         example.wait_complete()
-        eventually(lambda: len(example.every_pod()) == 3, "those without a store are gone", 60)
+        eventually(lambda: len(example.every_pod()) == 3, "those without a store are gone")
         yield example
 
 
@@ -121,7 +119,7 @@ def test_a_drained_node_costs_no_call(served: Served) -> None:
 
     def loss() -> None:
         began = time.time()
-        served.cluster.kubectl("drain", NODE, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=90s")
+        served.cluster.kubectl("drain", NODE, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=3m")
         print(f"drained in {time.time() - began:.1f} s")
 
     with ready_pods(served.cluster, NAMESPACE, served.name) as pods, single.running_load("closed,new,2") as load:
@@ -154,7 +152,7 @@ def crash(single: Single) -> None:
         kill(pod)
         return False
 
-    eventually(waits, "it crashes in a loop", 60, poll=0.5)
+    eventually(waits, "it crashes in a loop", poll=0.5)
 
 
 def outage(seen: Window) -> str:
@@ -189,7 +187,7 @@ def fresh_ports(served: Served) -> Iterator[Callable[[], None]]:
 def test_a_lost_node_costs_no_answer(served: Served, store: ChartStore, fresh_ports: Callable[[], None]) -> None:
     # A drain may have left none of them there.
     served.patch({"replicas": 0})
-    eventually(lambda: not served.every_pod(), "all are gone", 60)
+    eventually(lambda: not served.every_pod(), "all are gone")
     served.patch({"replicas": 3})
     await_ready_pods(served, 3)
     assert NODE in {pod["spec"]["nodeName"] for pod in served.pods()}
@@ -213,7 +211,7 @@ def test_a_lost_node_costs_no_answer(served: Served, store: ChartStore, fresh_po
         finally:
             started = time.time()
             served.cluster.start_node(NODE)
-        eventually(lambda: len(served.every_pod()) == 3, "what the node had is gone", 60)
+        eventually(lambda: len(served.every_pod()) == 3, "what the node had is gone")
         time.sleep(3)
     clean = max(seen.failed_first)
     print(f"node lost: {seen.summary()}")

@@ -19,7 +19,7 @@ from support.showing import CALLS, CLIENTS, Stage
 from support.waiting import eventually
 from support.watching import watching
 
-pytestmark = pytest.mark.timeout(300 + CALLS / 50)
+pytestmark = pytest.mark.timeout(900 + CALLS / 50)
 
 ROLLING = {"strategy": "RollingUpdate"}
 HASTY = {**ROLLING, "progressDeadline": "20s"}
@@ -65,7 +65,7 @@ def test_canary_in_steps_and_promoted_by_hand(changes: Changes, stage: Stage) ->
     def change() -> None:
         old = changes.serving()
         new = changes.ask(rollout=canary(25, "2s", 50, None))
-        eventually(lambda: changes.await_phase("Paused")["step"] == 4, "the last step", 60)
+        eventually(lambda: changes.await_phase("Paused")["step"] == 4, "the last step")
         stage.look()
         time.sleep(1)
         assert stage.look().revisions.keys() == {old, new}

@@ -16,7 +16,7 @@ from support.certificates import Authority
 from support.served import EXAMPLE, Served, answered, await_ready_pods, expected, request_body
 from support.waiting import eventually
 
-EXPLAINED_WITHIN = 15
+EXPLAINED_WITHIN = 30
 """Seconds from apply to the reason of a failure in the status: what we promise."""
 
 
@@ -79,7 +79,7 @@ def test_a_new_model_takes_over_without_a_failed_call(ready: Served) -> None:
     with ready.load() as load:
         ready.patch({"model": {"uri": "configmap://breast-cancer-v2/model.onnx", "sha256": None}})
         ready.wait_complete()
-        eventually(lambda: len(ready.pods()) == 3, "the old pods are gone", timeout=60)
+        eventually(lambda: len(ready.pods()) == 3, "the old pods are gone")
         # Each node's kube-proxy learns of it in its own time.
         time.sleep(2)
     assert load.failures == []
@@ -98,7 +98,7 @@ def test_the_operator_is_not_needed_for_serving(ready: Served, installed: Cluste
             await_ready_pods(ready, 3)
     finally:
         installed.kubectl("scale", *operator, "--replicas=2")
-        installed.kubectl("rollout", "status", *operator, "--timeout=60s")
+        installed.kubectl("rollout", "status", *operator, "--timeout=3m")
     assert load.failures == []
 
 
@@ -112,7 +112,7 @@ def test_deletion_leaves_nothing(ready: Served) -> None:
         items = ready.get(kinds, "-l", f"onceserve.dev/modeldeployment={ready.name}")["items"]
         return [f"{item['kind']} {item['metadata']['name']}" for item in items]
 
-    eventually(lambda: not left(), "nothing is left", timeout=90)
+    eventually(lambda: not left(), "nothing is left")
 
 
 class FileServer:
@@ -146,7 +146,7 @@ class FileServer:
         ]
         for manifest in manifests:
             served.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
-        served.kubectl("wait", "pod/files", "--for=condition=Ready", "--timeout=60s")
+        served.kubectl("wait", "pod/files", "--for=condition=Ready", "--timeout=3m")
         self.url = "http://files/model.onnx"
         self.missing = "http://files/missing.onnx"
 
@@ -295,12 +295,12 @@ def test_keys_and_certificates_are_awaited_used_and_rotated(ready: Served, guard
     message = ready.condition("Ready", guarded.name)["message"]
     assert message.endswith(": Secret keys and Secret certificate")
     serial, key = guarded.certify(), guarded.admit()
-    ready.wait("Ready", timeout=120, name=guarded.name)
+    ready.wait("Ready", name=guarded.name)
     assert ready.status(guarded.name)["url"] == f"https://{guarded.host}"
     pod = guarded.pod()
 
     # Ready tells that the Service leads to the pod; the nodes learn of it in their own time.
-    seen = eventually(lambda: guarded.calls_if_reached(key), "the Service answers", 10)
+    seen = eventually(lambda: guarded.calls_if_reached(key), "the Service answers")
     assert seen["serial"] == serial
     assert (seen["rest"][0], answered(seen["rest"][1])) == (200, expected(first_row()))
     assert seen["grpc"] == ["OK", expected(first_row())]

@@ -15,8 +15,6 @@ from support.operators import Operators
 from support.served import Served, serving
 from support.unaffected import unaffected
 
-# The first test makes the cluster.
-pytestmark = pytest.mark.timeout(600)
 NAMESPACE = "e2e-upgrade"
 VERSION = "0.2.0"
 READ_VERSION = "import importlib.metadata as m; print(m.version('onceserve'))"
@@ -41,7 +39,7 @@ def chart(installed: Cluster, helm: Helm, tmp_path: Path) -> Iterator[Path]:
     installed.load_images([releases.operator_image(VERSION, tmp_path)])
     revision = current(helm)
     yield releases.chart(VERSION, tmp_path, helm)
-    helm("rollback", "onceserve", str(revision), "--wait", "--timeout=2m")
+    helm("rollback", "onceserve", str(revision), "--wait", "--timeout=3m")
 
 
 def current(helm: Helm) -> int:
@@ -86,14 +84,14 @@ def test_an_upgrade_and_a_rollback_of_the_operator_leave_all_pods_as_they_are(
     assert list(before["restarts"].values()) == [[0]] * 3
 
     def upgrade() -> None:
-        helm("upgrade", "onceserve", chart, "--reset-then-reuse-values", "--wait", "--timeout=2m")
+        helm("upgrade", "onceserve", chart, "--reset-then-reuse-values", "--wait", "--timeout=3m")
         assert version(operators) == VERSION
         # It has looked at everything: this one comes from it, and has the server of its release.
         assert server_image(served, "new").endswith(f":{VERSION}")
         assert standing(served) == before
 
     def rollback() -> None:
-        helm("rollback", "onceserve", "--wait", "--timeout=2m")
+        helm("rollback", "onceserve", "--wait", "--timeout=3m")
         assert version(operators) == old
         assert server_image(served, "newer").endswith(f":{old}")
         assert standing(served) == before

@@ -20,7 +20,7 @@ from support.showing import CALLS, CLIENTS, Stage
 from support.waiting import eventually
 from support.watching import watching
 
-pytestmark = pytest.mark.timeout(600 + CALLS / 20)
+pytestmark = pytest.mark.timeout(900 + CALLS / 20)
 
 LATE = 5.0
 """Seconds after which Traefik acts on what was written: it looks every two."""
@@ -126,7 +126,7 @@ def test_a_route_that_the_listener_does_not_allow_is_told_and_one_with_a_hostnam
 
 def await_pause(changes: Changes, step: int) -> None:
     """Wait for the pause at a step."""
-    eventually(lambda: changes.await_phase("Paused")["step"] == step, f"the pause at step {step}", 120)
+    eventually(lambda: changes.await_phase("Paused")["step"] == step, f"the pause at step {step}")
 
 
 def show_share(stage: Stage, revision: str, weight: int) -> None:
@@ -188,6 +188,6 @@ def test_other_strategies(rollout: dict[str, Any], changes: Changes, stage: Stag
 def test_pods_that_are_deleted(served: Served, stage: Stage) -> None:
     def change() -> None:
         served.kubectl("delete", f"pod/{served.ready_pods()[0]}")
-        eventually(lambda: len(served.ready_pods()) == 3, "another pod", 60)
+        eventually(lambda: len(served.ready_pods()) == 3, "another pod")
 
     stage.show("a pod deleted", change, least=2)

@@ -51,8 +51,8 @@ def replicas(deployed: Deployed) -> int:
     return wanted
 
 
-def await_replicas(deployed: Deployed, number: int, timeout: float = 15) -> None:
-    eventually(lambda: replicas(deployed) == number, f"{number} replicas", timeout)
+def await_replicas(deployed: Deployed, number: int) -> None:
+    eventually(lambda: replicas(deployed) == number, f"{number} replicas")
 
 
 def follow(deployed: Deployed) -> None:
@@ -136,8 +136,8 @@ def test_cpu_is_left_to_a_horizontal_pod_autoscaler_and_taken_back(
     assert scaler is not None
     assert scaler["spec"]["scaleTargetRef"] == reference
     # Kubernetes' own controller writes the minimum through /scale; without a metrics server it can do no more.
-    await_replicas(deployed, 2, timeout=60)
-    deployed.await_condition("ScalingActive", "False", "FailedGetContainerResourceMetric", timeout=60)
+    await_replicas(deployed, 2)
+    deployed.await_condition("ScalingActive", "False", "FailedGetContainerResourceMetric")
     deployed.change({"autoscaling": CONCURRENCY})
     eventually(lambda: deployed.child("horizontalpodautoscalers", "risk") is None, "it is gone")
     follow(deployed)

@@ -32,9 +32,9 @@ class Answers:
         self._log = cluster.audit_log
         self._begun = position(self._log)
 
-    def seconds(self, namespace: str, name: str, timeout: float) -> float:
+    def seconds(self, namespace: str, name: str) -> float:
         """Return the seconds from a person's write of a ModelDeployment to the operator's of its Deployment."""
-        return eventually(lambda: self._seconds(namespace, name), f"{name} has a Deployment as wanted", timeout)
+        return eventually(lambda: self._seconds(namespace, name), f"{name} has a Deployment as wanted")
 
     def _seconds(self, namespace: str, name: str) -> float:
         there = [each for each in entries(self._log, self._begun) if each["objectRef"].get("namespace") == namespace]

@@ -13,7 +13,6 @@ MODELS = {
     "model-v2.onnx": "configmap://breast-cancer-v2/model.onnx",
 }
 ANSWERS = {file: expected(ROWS[:1], file) for file in MODELS}
-_TIMEOUT = 120
 
 
 class Changes:
@@ -40,7 +39,7 @@ class Changes:
 
     def _replace(self, wanted: dict[str, Any]) -> str:
         generation = self.served.replace(wanted)
-        eventually(lambda: self._status().get("observedGeneration", 0) >= generation, "the change is seen", _TIMEOUT)
+        eventually(lambda: self._status().get("observedGeneration", 0) >= generation, "the change is seen")
         target: str = self._status()["targetRevision"]
         return target
 
@@ -80,7 +79,7 @@ class Changes:
             rollout: dict[str, Any] = self._status().get("rollout", {})
             return rollout if rollout.get("phase") in phases else {}
 
-        return eventually(found, f"phase {' or '.join(phases)}", _TIMEOUT)
+        return eventually(found, f"phase {' or '.join(phases)}")
 
     def await_stable(self, revision: str) -> None:
         """Wait until a change is over, and this revision serves."""
@@ -89,7 +88,7 @@ class Changes:
             status = self._status()
             return (status["rollout"]["phase"], status["stableRevision"]) == ("Stable", revision)
 
-        eventually(over, f"{revision} is stable", _TIMEOUT)
+        eventually(over, f"{revision} is stable")
 
     def await_refusal(self, revision: str) -> dict[str, str]:
         """Wait until a revision has been given up, and the one before serves; return why."""

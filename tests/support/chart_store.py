@@ -52,19 +52,19 @@ class ChartStore:
         """Kill its process; return when it answers again."""
         restarts = self._restarts()
         assert kill(self._pod()) == 1
-        eventually(lambda: self._restarts() > restarts, "the store's container starts again", 60)
+        eventually(lambda: self._restarts() > restarts, "the store's container starts again")
         self.wait()
 
     def replace(self) -> None:
         """Delete its pod; return when another answers."""
         self.kubectl("delete", "pod", f"{NAME}-0", "--wait")
-        eventually(lambda: self.kubectl("get", "pod", f"{NAME}-0", "--ignore-not-found"), "another pod", 30)
+        eventually(lambda: self.kubectl("get", "pod", f"{NAME}-0", "--ignore-not-found"), "another pod")
         self.wait()
 
     def wait(self) -> None:
         """Wait until it answers."""
-        self.kubectl("rollout", "status", f"statefulset/{NAME}", "--timeout=90s")
-        self.kubectl("wait", f"pod/{NAME}-0", "--for=condition=Ready", "--timeout=90s")
+        self.kubectl("rollout", "status", f"statefulset/{NAME}", "--timeout=3m")
+        self.kubectl("wait", f"pod/{NAME}-0", "--for=condition=Ready", "--timeout=3m")
 
     def _restarts(self) -> int:
         [status] = self._pod()["status"]["containerStatuses"]
@@ -83,7 +83,7 @@ def enabled(cluster: Cluster, namespace: str, node: str, directory: Path, home: 
     store = ChartStore(cluster, namespace)
     try:
         values = {"store": {"enabled": True, "storage": {"className": CLASS}}}
-        helm("upgrade", "onceserve", CHART, "--reset-then-reuse-values", "--wait", "--timeout=2m", values=values)
+        helm("upgrade", "onceserve", CHART, "--reset-then-reuse-values", "--wait", "--timeout=3m", values=values)
         yield store
     finally:
         helm("upgrade", "onceserve", CHART, "--reset-then-reuse-values", "--wait", values={"store": {"enabled": False}})

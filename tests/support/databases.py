@@ -17,7 +17,7 @@ from devcluster.cluster import free_ports
 from support.debian import program
 from support.waiting import eventually
 
-SECONDS = 30
+SECONDS = 120
 
 
 class DatabaseServer(ABC):

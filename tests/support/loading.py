@@ -17,7 +17,7 @@ from support.load import GROWTH
 
 CLIENT = Path(__file__).with_name("load.py")
 CLIENT_NODE = "node-1"
-_END_TIMEOUT = 30
+_END_TIMEOUT = 120
 
 
 @dataclass

@@ -27,9 +27,9 @@ class Operators:
         """Return who holds the lease; "" for nobody."""
         return str(self._get(LEASE)["spec"]["holderIdentity"])
 
-    def leader(self, timeout: float = 30) -> Pod:
+    def leader(self) -> Pod:
         """Return the pod that leads, as soon as one does."""
-        return eventually(self._leading, "one of the operators leads", timeout)[0]
+        return eventually(self._leading, "one of the operators leads")[0]
 
     def _leading(self) -> list[Pod]:
         # Identities are a pod's name and something of each start of it.

@@ -6,7 +6,6 @@ from devcluster.processes import Process, kill
 from support.waiting import eventually
 
 API_SERVER, ETCD = "kube-apiserver", "etcd"
-_BACK_SECONDS = 60
 
 
 def lose(cluster: Cluster, *components: str) -> None:
@@ -26,4 +25,4 @@ def bring_back(cluster: Cluster, nodes: int = 0) -> None:
             return False
         return True
 
-    eventually(is_up, "the control plane is back", _BACK_SECONDS)
+    eventually(is_up, "the control plane is back")

@@ -67,7 +67,7 @@ class Deployed:
                 return each["status"], each["reason"], each["message"]
         return "Missing", "", ""
 
-    def await_condition(self, kind: str, status: str, reason: str | None = None, timeout: float = 30) -> str:
+    def await_condition(self, kind: str, status: str, reason: str | None = None) -> str:
         """Wait for a condition of the current generation; return its message."""
 
         def holds() -> bool:
@@ -75,7 +75,7 @@ class Deployed:
             return found[0] == status and reason in {None, found[1]}
 
         try:
-            eventually(holds, f"{kind}={status} {reason or ''}", timeout)
+            eventually(holds, f"{kind}={status} {reason or ''}")
         except AssertionError as error:
             raise AssertionError(f"{error}; status: {self.status()}") from None
         return self.condition(kind)[2]

@@ -77,13 +77,12 @@ class Scaled:
         """Have the load be five times what it was, until the block ends."""
         return self.served.running_load(self.case.rise)
 
-    def settled(self, begun: float = 0, timeout: float = 120) -> Moment:
+    def settled(self, begun: float = 0) -> Moment:
         """Return the first moment since `begun` at which all pods are ready that the risen load asks for."""
         return self.history.first(
             f"{self.case.enough} pods or more, all ready",
             lambda moment: moment.ready == moment.wanted >= self.case.enough,
             begun,
-            timeout,
         )
 
     def turned(self, edges: Sequence[float]) -> list[int]:

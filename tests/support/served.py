@@ -13,7 +13,7 @@ import yaml
 from devcluster.cluster import Cluster
 from support import loading
 from support.loading import CLIENT_NODE, Load, Window
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "breast-cancer"
 ROWS: list[list[float]] = json.loads((EXAMPLE / "test-set.json").read_text())["rows"]
@@ -65,9 +65,9 @@ class Served:
         generation: int = json.loads(asked)["metadata"]["generation"]
         return generation
 
-    def wait(self, condition: str, timeout: float = 60, name: str = "") -> None:
+    def wait(self, condition: str, name: str = "") -> None:
         """Have kubectl wait for a condition."""
-        self.kubectl("wait", f"mdep/{name or self.name}", f"--for=condition={condition}", f"--timeout={timeout}s")
+        self.kubectl("wait", f"mdep/{name or self.name}", f"--for=condition={condition}", f"--timeout={PATIENCE:.0f}s")
 
     def wait_complete(self) -> None:
         """Wait until it serves with all its replicas."""
@@ -174,4 +174,4 @@ def await_ready_pods(served: Served, number: int) -> list[str]:
         ready = served.ready_pods()
         return ready if len(ready) == number else []
 
-    return eventually(found, f"{number} ready pods", timeout=60)
+    return eventually(found, f"{number} ready pods")

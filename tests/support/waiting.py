@@ -6,10 +6,12 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+PATIENCE = 120.0
+"""Seconds after which something is taken not to come any more; a machine that is busy with other work is no failure."""
 _POLL = 0.1
 
 
-def eventually(probe: Callable[[], T], what: str, timeout: float = 30, poll: float = _POLL) -> T:
+def eventually(probe: Callable[[], T], what: str, timeout: float = PATIENCE, poll: float = _POLL) -> T:
     """Return the first true answer; fail with what was awaited and the last answer when time is up."""
     deadline = time.monotonic() + timeout
     while not (answer := probe()):

@@ -49,11 +49,9 @@ class History:
         before = [each for each in moments if each.at < begun]
         return [*before[-1:], *(each for each in moments if begun <= each.at < ended)]
 
-    def first(self, what: str, holds: Callable[[Moment], bool], begun: float = 0, timeout: float = 60) -> Moment:
+    def first(self, what: str, holds: Callable[[Moment], bool], begun: float = 0) -> Moment:
         """Return the first moment since `begun` of which something holds, as soon as there is one."""
-        [found] = eventually(
-            lambda: [each for each in self.moments if each.at >= begun and holds(each)][:1], what, timeout
-        )
+        [found] = eventually(lambda: [each for each in self.moments if each.at >= begun and holds(each)][:1], what)
         return found
 
 

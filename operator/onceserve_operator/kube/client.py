@@ -1,8 +1,10 @@
 """Calls to the API server."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Final
 from uuid import uuid4
 
 from onceserve_operator.domain import Event, Key, Manifest
@@ -12,6 +14,7 @@ from onceserve_operator.kube.connection import Connection
 from onceserve_operator.kube.kinds import Kind
 from onceserve_operator.resources.names import FIELD_MANAGER
 
+_LOG: Final = logging.getLogger(__name__)
 _PAGE = 500
 
 
@@ -120,7 +123,17 @@ class Client:
         write = asyncio.create_task(request, name=f"{verb} {kind.kind} {namespace}/{name or ''}")
         self._writes.add(write)
         write.add_done_callback(self._writes.discard)
-        return await asyncio.shield(write)
+        try:
+            return await asyncio.shield(write)
+        except asyncio.CancelledError:
+            write.add_done_callback(_tell)
+            raise
+
+
+def _tell(write: asyncio.Task[Manifest]) -> None:
+    """Say of a write that nobody waits for any more why it has not come about."""
+    if not write.cancelled() and (error := write.exception()):
+        _LOG.warning("given up, and not done: %s: %s", write.get_name(), error)
 
 
 def _event(about: Manifest, event: Event) -> Manifest:

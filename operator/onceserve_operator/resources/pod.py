@@ -86,7 +86,8 @@ def _probes(server: Server) -> Manifest:
     return {
         # A server whose model cannot be loaded ends by itself and says why: this bound is for large downloads.
         "startupProbe": {**get(http.READY_PATH), "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 1800},
-        "readinessProbe": {**get(http.READY_PATH), "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 2},
+        # A busy node makes all its pods slow to answer probes: to take them all away would fail calls that wait else.
+        "readinessProbe": {**get(http.READY_PATH), "periodSeconds": 2, "timeoutSeconds": 3, "failureThreshold": 3},
         "livenessProbe": {**get(http.LIVE_PATH), "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3},
     }
 

@@ -98,7 +98,7 @@ def test_an_api_server_that_hangs_keeps_it_alive_but_not_ready(tmp_path: Path) -
         }
         with subprocess.Popen([sys.executable, "-m", "onceserve_operator.main"], env=environment) as process:
             try:
-                eventually(lambda: "does not answer" in ask(port, "readyz")[1], "it knows", 15)
+                eventually(lambda: "does not answer" in ask(port, "readyz")[1], "it knows")
                 assert ask(port, "readyz")[0] == 503
                 assert ask(port, "healthz") == (200, "ok\n")
                 process.terminate()

@@ -1,6 +1,7 @@
 """What leaves the operator for the API server when its leadership is in doubt, byte by byte."""
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import AsyncIterator
@@ -31,6 +32,7 @@ class Endpoint:
     """An API server that notes each byte and answers after a while."""
 
     delay: float = 0
+    status: str = "200 OK"
     received: bytes = b""
     answered: int = 0
     connections: int = 0
@@ -45,8 +47,8 @@ class Endpoint:
             self.received += chunk
             self.asked.set()
             await asyncio.sleep(self.delay)
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body))
-            writer.write(body)
+            head = f"HTTP/1.1 {self.status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            writer.write(head.encode() + body)
             self.answered += 1
 
 
@@ -128,3 +130,18 @@ async def test_what_was_written_has_come_about_before_the_lease_is_left(endpoint
         assert endpoint.answered == 0
         await leading.settle()
         assert endpoint.answered == 1
+
+
+async def test_what_was_given_up_and_then_refused_is_told(endpoint: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
+    endpoint.delay, endpoint.status = 0.2, "403 Forbidden"
+    async with client() as leading:
+        write = asyncio.create_task(leading.apply_status(KEY, {}))
+        await endpoint.asked.wait()
+        write.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await write
+        await leading.settle()
+    # Else the event loop complains of an error that nobody has looked at.
+    gc.collect()
+    [told] = [record.message for record in caplog.records]
+    assert told.startswith("given up, and not done: patch ModelDeployment team/risk/status: ")
