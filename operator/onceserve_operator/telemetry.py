@@ -118,7 +118,15 @@ def configure_logging(level: str) -> None:
     """Send all logs to standard error as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
+    handler.addFilter(_calm)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # One tells of every event that it passes on, the other of every probe.
     for talkative in ("kopf", "aiohttp.access"):
         logging.getLogger(talkative).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+def _calm(record: logging.LogRecord) -> bool:
+    """Have what kopf tries again be a warning: it tells of an error once it gives up."""
+    if record.levelno == logging.ERROR and record.name.startswith("kopf.") and "; will retry: " in record.getMessage():
+        record.levelno, record.levelname = logging.WARNING, logging.getLevelName(logging.WARNING)
+    return True

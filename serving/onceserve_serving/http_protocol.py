@@ -225,7 +225,7 @@ class InferProtocol(HttpToolsProtocol):
         url, headers, expect_100_continue = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expect_100_continue
-        self.headers += headers
+        self.headers.extend(headers)
         super().on_headers_complete()
         if self.parser.should_upgrade():
             self.cycle.keep_alive = False

@@ -103,8 +103,9 @@ class Pipeline:
                 answered, joined = await self._flights.join(
                     keyed.record, keyed.fingerprint, deadline, lambda: self._patiently(call, answer, patient_until)
                 )
-            except InvalidRequestError as refused:
-                return await self.recall(keyed, call.size, refused)
+            except InvalidRequestError as error:
+                refused = error
+                break
             except InProgressError:
                 # Who was joined may have had less patience.
                 if time.monotonic() >= patient_until:
@@ -112,6 +113,7 @@ class Pipeline:
                     raise
             else:
                 return guard.coalesced(answered) if joined else answered
+        return await self.recall(keyed, call.size, refused)
 
     async def recall(self, keyed: Keyed, size: int, refused: Exception) -> Answered:
         """Return the answer that was given to a request of so many bytes which would be refused now.
@@ -143,8 +145,9 @@ class Pipeline:
                 left = until - time.monotonic()
                 if left <= 0:
                     raise
-                await asyncio.sleep(min(left, error.retry_after, pause))
-                pause = min(2 * pause, LOOKS)
+                wait = min(left, error.retry_after, pause)
+            await asyncio.sleep(wait)
+            pause = min(2 * pause, LOOKS)
 
     async def _admitted(self, call: Call, then: Callable[[Place], Awaitable[T]]) -> T:
         arrived = time.monotonic()

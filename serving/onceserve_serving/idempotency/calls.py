@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 from onceserve_serving.errors import StoreFailedError
@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
-AGAIN: Final = (0.0, 0.05, 0.2, 0.5)
+AGAIN: Final[Sequence[float]] = (0.0, 0.05, 0.2, 0.5)
 """Seconds before each try of a call to the store whose outcome is not known."""
 
 PATIENCE: Final = 3.0

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from onceserve_serving.idempotency.store import StoreUnavailableError
@@ -15,15 +14,15 @@ LIMIT_BYTES: Final = 8 * 2**20
 than it takes within its timeout would take none."""
 
 
-@dataclass(eq=False, slots=True)
 class Waiter(Generic[Item]):
     """A call that waits, about one key and of so many bytes, and the future that its caller awaits."""
 
-    key: bytes
-    item: Item
-    size: int
-    arrived: float
-    answer: "asyncio.Future[Any]"
+    def __init__(self, key: bytes, item: Item, size: int, arrived: float, answer: "asyncio.Future[Any]") -> None:
+        self.key = key
+        self.item = item
+        self.size = size
+        self.arrived = arrived
+        self.answer = answer
 
 
 class Groups(Generic[Item]):

@@ -119,11 +119,9 @@ class Guard:
         """
         while True:
             claim_id = os.urandom(16)
-            try:
-                claimed = await self._claim(question, claim_id)
-            except (StoreUnavailableError, StoreFailedError) as error:
-                return await self._without_store(question, error, run)
-            match claimed:
+            match claimed := await self._claim(question, claim_id):
+                case StoreUnavailableError() | StoreFailedError():
+                    return await self._without_store(question, claimed, run)
                 case Done(answer):
                     return self._replay(answer)
                 case Mismatch():
@@ -196,17 +194,22 @@ class Guard:
     async def _outcome(self, question: Question, claim_id: bytes, run: Run) -> Outcome:
         try:
             return await run()
-        except NOTHING_RAN:
-            await self._release(question, claim_id)
-            raise
+        except NOTHING_RAN as error:
+            nothing_ran = error
         except Exception as error:
             return question.refuse(error)
+        await self._release(question, claim_id)
+        raise nothing_ran
 
-    async def _claim(self, question: Question, claim_id: bytes) -> Claimed:
-        self._calls.check()
+    async def _claim(self, question: Question, claim_id: bytes) -> Claimed | StoreUnavailableError | StoreFailedError:
+        """Claim; return what the store tells, or that it failed."""
         terms = self._terms
         claim = Claim(question.record, question.fingerprint, claim_id, terms.lease, terms.retention)
-        return await question.seat.wait(self._calls.until_known("claim", lambda: self._store.claim(claim)))
+        try:
+            self._calls.check()
+            return await question.seat.wait(self._calls.until_known("claim", lambda: self._store.claim(claim)))
+        except (StoreUnavailableError, StoreFailedError) as error:
+            return error
 
     async def _complete(self, question: Question, claim_id: bytes, outcome: Outcome) -> bool:
         """Store an outcome; tell whether it is the answer. Raises StoreFailedError if that cannot be known."""

@@ -68,12 +68,12 @@ class File(Link[sqlite3.Connection]):
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__(f"the store sqlite {path}", timeout)
         self._path = path
-        self._thread = InferenceThread("sqlite")
+        self._worker = InferenceThread("sqlite")
         self._left: list[sqlite3.Connection] = []
 
     async def connect(self) -> sqlite3.Connection:
         """Open the file, once the thread is free."""
-        return await self._thread.call(self._open)
+        return await self._worker.call(self._open)
 
     async def is_alive(self, connection: sqlite3.Connection) -> bool:  # noqa: ARG002  a file does not hang up
         """Return that it is."""
@@ -88,12 +88,12 @@ class File(Link[sqlite3.Connection]):
         await super().close()
         # A thread that is stuck in a disk ends with the process.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._thread.call(self._close_left), self.timeout)
-        self._thread.close()
+            await asyncio.wait_for(self._worker.call(self._close_left), self.timeout)
+        self._worker.close()
 
     async def run(self, function: Callable[[sqlite3.Connection], R]) -> R:
         """Return what the function, which must be one transaction, does in the thread."""
-        return await self.use(lambda connection: self._thread.call(partial(function, connection)))
+        return await self.use(lambda connection: self._worker.call(partial(function, connection)))
 
     def _open(self) -> sqlite3.Connection:
         self._close_left()

@@ -1,7 +1,32 @@
+import ast
 import os
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
-from images import compiled
+import pytest
+
+from images import compiled, sources
+
+HATCH = tomllib.loads((sources.ROOT / "pyproject.toml").read_text())["tool"]["hatch"]
+MODULES: list[str] = HATCH["build"]["targets"]["wheel"]["hooks"]["custom"]["modules"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_is_awaited_while_an_exception_is_handled(module: str) -> None:
+    """mypyc forgets which exception it is: a bare `raise` after it, and the end of `async with`, raise what is none."""
+    for node in ast.walk(ast.parse((sources.ROOT / "serving" / module).read_text())):
+        assert not isinstance(node, ast.AsyncWith | ast.AsyncFor), f"line {node.lineno}"
+        handled = [node] if isinstance(node, ast.ExceptHandler) else node.finalbody if isinstance(node, ast.Try) else []
+        assert not [f"line {each.lineno}" for part in handled for each in own(part) if isinstance(each, ast.Await)]
+
+
+def own(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield a node and what is below it, without the functions that are made there."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from own(child)
 
 
 def test_the_trees_used_last_are_kept_and_the_lock_is_left_alone(tmp_path: Path) -> None:
