@@ -17,6 +17,12 @@ NODES = 3
 SYSTEM = "onceserve-system"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that make clusters of their own, while the machine has no other to carry."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: item.path.is_relative_to(here) and "installed" in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A cluster with nodes that have the images."""
