@@ -4,6 +4,7 @@ Who waits long for something else than the model steps aside meanwhile, so that 
 """
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -18,6 +19,9 @@ WEIGHT: Final = 0.05
 SOONEST: Final = 1.0
 LATEST: Final = 60.0
 """Seconds between which Retry-After stays, whatever the estimate."""
+
+JUST_NOW: Final = 0.1
+"""Seconds for which a refusal for want of room shows that more come than can be answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ class Admission:
         self._queue: OrderedDict[asyncio.Future[None], int | None] = OrderedDict()
         self._interval = 0.0
         self._left_at = 0.0
+        self._full_at = -math.inf
 
     def enter_now(self) -> bool:
         """Enter if nobody has to wait; tell whether that was so."""
@@ -139,6 +144,10 @@ class Admission:
         while self.active or self.aside or self._queue:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
+    def is_overrun(self) -> bool:
+        """Tell whether more requests come than there is room for."""
+        return time.monotonic() - self._full_at < JUST_NOW
+
     def retry_after(self) -> float:
         """Return the seconds after which there will be room, by the rate of the recent answers."""
         return min(max(self._interval * (len(self._queue) + 1), SOONEST), LATEST)
@@ -168,6 +177,7 @@ class Admission:
     def _check_queue(self, size: int) -> None:
         full = self.queued >= self._capacity.queue
         if full or self.queued_bytes + size > self._capacity.queue_bytes:
+            self._full_at = time.monotonic()
             self._rejected("queue" if full else "bytes")
             raise OverloadedError(
                 f"{self.active} requests are being worked on and {self.queued} wait ({self.queued_bytes} bytes), "

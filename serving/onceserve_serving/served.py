@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from onceserve_serving import cpus
 from onceserve_serving.admission import Admission, Capacity
 from onceserve_serving.batching.batcher import Batcher
 from onceserve_serving.batching.flush import Limits
@@ -41,6 +42,7 @@ class Terms:
     telemetry: Telemetry = field(default_factory=Telemetry)
     batches: Limits = DEFAULT_LIMITS
     capacity: Capacity = DEFAULT_CAPACITY
+    processors: int = field(default_factory=cpus.limit)
 
 
 class ServedModel:
@@ -61,7 +63,10 @@ class ServedModel:
         """Serve with this runner from now on; `merges`: requests may go through it together."""
         self._runner = runner
         self.sha256 = sha256
-        self._batcher = Batcher(self.name, runner, self._terms.batches, self._terms.telemetry, merges=merges)
+        terms = self._terms
+        # Where there is another processor, it refuses while the model runs.
+        in_haste = self._admission.is_overrun if terms.processors == 1 else _never
+        self._batcher = Batcher(self.name, runner, terms.batches, terms.telemetry, merges=merges, in_haste=in_haste)
         self.state = State.READY
         self.reason = ""
 
@@ -125,3 +130,7 @@ class ServedModel:
     def describe(self) -> str:
         """Return the state in words for a person."""
         return f"{WORDS[self.state]}: {self.reason}" if self.reason else WORDS[self.state]
+
+
+def _never() -> bool:
+    return False

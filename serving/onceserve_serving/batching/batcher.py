@@ -3,12 +3,12 @@
 import asyncio
 import logging
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from onceserve_serving import observation
 from onceserve_serving.batching.execution import Results, run_one_by_one, run_together
-from onceserve_serving.batching.flush import ALONE, Limits, cut
+from onceserve_serving.batching.flush import ALONE, BURST, Limits, cut
 from onceserve_serving.batching.tensors import has_rows, key_of, rows_of
 from onceserve_serving.engine.runner import LOOP_BUDGET, Runner
 from onceserve_serving.errors import DeadlineExceededError, too_late
@@ -48,13 +48,24 @@ class Batcher:
 
     A long batch is run in the inference thread, and what arrives meanwhile is the next batch. A short one is run on the
     event loop at the end of the iteration in which it arrived; while requests come one at a time, each is run at once.
+    In haste, longer ones are run there, too: what comes meanwhile, most of it to be refused, does not interrupt them.
     """
 
-    def __init__(self, model: str, runner: Runner, limits: Limits, telemetry: Telemetry, *, merges: bool) -> None:
+    def __init__(
+        self,
+        model: str,
+        runner: Runner,
+        limits: Limits,
+        telemetry: Telemetry,
+        *,
+        merges: bool,
+        in_haste: Callable[[], bool],
+    ) -> None:
         self._model = model
         self._runner = runner
         self._limits = limits
         self._telemetry = telemetry
+        self._in_haste = in_haste
         self._merges = merges and limits.rows > 1
         self._has_rows = merges or has_rows(runner.signature)
         self._waiting: list[Waiter] = []
@@ -179,9 +190,10 @@ class Batcher:
             self._watch_deadlines(loop)
 
     def _is_short(self, batch: Sequence[Waiter], *, alone: bool) -> bool:
+        budget = BURST if self._in_haste() else LOOP_BUDGET
         if alone:
-            return sum(waiter.seconds for waiter in batch) <= LOOP_BUDGET
-        return self._runner.is_short(*(waiter.inputs for waiter in batch))
+            return sum(waiter.seconds for waiter in batch) <= budget
+        return self._runner.is_short(*(waiter.inputs for waiter in batch), budget=budget)
 
     async def _run_in_thread(self, batch: list[Waiter]) -> None:
         try:

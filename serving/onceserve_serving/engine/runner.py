@@ -85,7 +85,8 @@ class Runner:
         self.last_success = time.monotonic()
         self._engine = engine
         self._warm_bytes = max(_bytes(warm.inputs), 1)
-        self._short_bytes = _short_bytes(warm, bulk)
+        self._bulk = bulk
+        self._short_bytes = _bytes_within(LOOP_BUDGET, warm, bulk)
 
     async def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Execution:
         """Run the model; raises InvalidRequestError or ExecutionFailedError."""
@@ -96,9 +97,10 @@ class Runner:
         self.succeeded()
         return execution
 
-    def is_short(self, *requests: Mapping[str, Array]) -> bool:
-        """Tell whether these requests can be run together without holding up the event loop."""
-        return sum(map(_bytes, requests)) <= self._short_bytes
+    def is_short(self, *requests: Mapping[str, Array], budget: float = LOOP_BUDGET) -> bool:
+        """Tell whether these requests can be run together without holding up the event loop for longer."""
+        most = self._short_bytes if budget == LOOP_BUDGET else _bytes_within(budget, self.warm, self._bulk)
+        return sum(map(_bytes, requests)) <= most
 
     def expected(self, inputs: Mapping[str, Array]) -> float:
         """Return the seconds that a run of one request is to take, as far as its size tells."""
@@ -131,15 +133,15 @@ def _timed(engine: Engine, inputs: Mapping[str, Array], outputs: Sequence[str]) 
     return Execution(arrays, time.perf_counter() - started)
 
 
-def _short_bytes(warm: WarmUp, bulk: WarmUp | None) -> float:
-    """Return the bytes of inputs up to which a run takes no more than its budget."""
+def _bytes_within(budget: float, warm: WarmUp, bulk: WarmUp | None) -> float:
+    """Return the bytes of inputs up to which a run takes no more than so many seconds."""
     size = max(_bytes(warm.inputs), 1)
-    proportional = LOOP_BUDGET / max(warm.seconds, 1e-9) * size
-    if bulk is None or warm.seconds > LOOP_BUDGET:
+    proportional = budget / max(warm.seconds, 1e-9) * size
+    if bulk is None or warm.seconds > budget:
         return proportional
     slope = max(bulk.seconds - warm.seconds, 1e-9) / (_bytes(bulk.inputs) - size)
     # Beyond what was measured nothing is known.
-    return max(proportional, min(size + (LOOP_BUDGET - warm.seconds) / slope, _bytes(bulk.inputs)))
+    return max(proportional, min(size + (budget - warm.seconds) / slope, _bytes(bulk.inputs)))
 
 
 def _rows_per_second(run: WarmUp) -> float:

@@ -224,3 +224,17 @@ def test_what_is_too_late_is_refused_and_counted() -> None:
     with pytest.raises(DeadlineExceededError):
         door.check_time(time.monotonic())
     assert reasons == ["deadline"]
+
+
+def test_it_is_overrun_for_a_moment_after_each_refusal_for_want_of_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    door = Admission(Capacity(concurrency=1, queue=0, queue_bytes=0), lambda _: None)
+    assert door.enter_now()
+    assert not door.is_overrun()
+    with pytest.raises(OverloadedError):
+        door.check_room(1)
+    now += module.JUST_NOW / 2
+    assert door.is_overrun()
+    now += module.JUST_NOW
+    assert not door.is_overrun()

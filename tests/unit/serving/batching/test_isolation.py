@@ -75,9 +75,16 @@ requests = st.builds(
 )
 
 
-def batcher(seconds: float, engine: ort.OrtEngine = ENGINE, delay: float = 0.0, *, merges: bool = True) -> Batcher:
+def batcher(
+    seconds: float,
+    engine: ort.OrtEngine = ENGINE,
+    delay: float = 0.0,
+    *,
+    merges: bool = True,
+    in_haste: bool = False,
+) -> Batcher:
     runner = Runner(engine, THREAD, WarmUp({"x": np.zeros(1, dtype=np.int64)}, seconds))
-    return Batcher("m", runner, Limits(6, delay), Telemetry(), merges=merges)
+    return Batcher("m", runner, Limits(6, delay), Telemetry(), merges=merges, in_haste=lambda: in_haste)
 
 
 async def ask(target: Batcher, asked: Asked) -> Sequence[Array]:
@@ -110,13 +117,13 @@ def alone(asked: Asked) -> Array | type[OnceServeError]:
 
 
 @pytest.mark.parametrize("merges", [True, False])
-@pytest.mark.parametrize("seconds", [SHORT, LONG])
+@pytest.mark.parametrize(("seconds", "in_haste"), [(SHORT, False), (LONG, False), (BURST / 4, True)])
 @given(many=st.lists(requests, min_size=1, max_size=12), delay=st.sampled_from([0.0, 0.001]))
 @settings(deadline=None)
 def test_everybody_gets_what_it_would_have_got_alone(
-    seconds: float, many: list[Asked], delay: float, merges: bool
+    seconds: float, many: list[Asked], delay: float, merges: bool, in_haste: bool
 ) -> None:
-    got = asyncio.run(answers(batcher(seconds, delay=delay, merges=merges), many))
+    got = asyncio.run(answers(batcher(seconds, delay=delay, merges=merges, in_haste=in_haste), many))
     for asked, answer in zip(many, got, strict=True):
         expected = alone(asked)
         if asked.cancelled is not None and isinstance(answer, asyncio.CancelledError):
@@ -164,6 +171,24 @@ async def test_what_goes_with_none_is_run_one_by_one_and_answered_in_bursts(
     monkeypatch.setattr(THREAD, "call", counted)
     await ask_while_one_runs(target, engine)
     assert (engine.rows, len(calls)) == ([1] * 8, hops)
+
+
+@pytest.mark.parametrize("merges", [True, False])
+@pytest.mark.parametrize(
+    ("seconds", "in_haste", "leaves"), [(BURST / 8, False, True), (BURST / 8, True, False), (2 * BURST, True, True)]
+)
+async def test_in_haste_runs_of_some_milliseconds_stay_on_the_event_loop(
+    seconds: float, in_haste: bool, leaves: bool, merges: bool
+) -> None:
+    engine = Gated(models.lookup(ROWS))
+    target = batcher(seconds, engine, merges=merges, in_haste=in_haste)
+    tasks = [asyncio.create_task(ask(target, Asked((index,), 0, None, False))) for index in range(3)]
+    for _ in range(3):
+        # With no turn of the loop more than it takes to come and be run, only what runs there is done.
+        await asyncio.sleep(0)
+    assert (target._running is not None) == leaves
+    got = await asyncio.gather(*tasks)
+    assert [answer[0][0, 0] for answer in got] == [0.0, 2.0, 4.0]
 
 
 async def test_who_follows_a_run_that_took_longer_than_it_was_to_is_not_answered_with_it(
