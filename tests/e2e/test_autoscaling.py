@@ -82,11 +82,11 @@ QUEUE_TIME = Case(
     rise="open,new,64,20",
 )
 CASES = (CONCURRENCY, RATE, QUEUE_TIME)
-# All at once, and again and again: with a third of the load, for as many pods as a small machine can start meanwhile.
+# All at once, and again and again: for as many pods as a small machine can start meanwhile.
 WAVES = (
     replace(CONCURRENCY, least=1, most=5, base="closed,new,4", rise="closed,new,10"),
     replace(RATE, most=5, rise="open,patient,32,10"),
-    replace(QUEUE_TIME, most=5, rise="open,new,32,10"),
+    replace(QUEUE_TIME, most=5),
 )
 
 CANARY = {"strategy": "Canary", "canary": {"steps": [{"weight": 34}, {"pause": {"duration": "10s"}}]}}
