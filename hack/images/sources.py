@@ -5,6 +5,7 @@ import shutil
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMON = (".dockerignore", "Dockerfile", "LICENSE", "hack/images/rootfs.py", "pyproject.toml", "uv.lock")
@@ -17,7 +18,17 @@ SOURCES: dict[str, tuple[str, ...]] = {
 
 def version(root: Path = ROOT) -> str:
     """Return the version of the distribution, which is the images' tag."""
-    return str(tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"])
+    return str(_settings(root)["project"]["version"])
+
+
+def compiled_modules(root: Path = ROOT) -> list[str]:
+    """Return the server's modules that are compiled, as paths below its source root."""
+    modules: list[str] = _settings(root)["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]["modules"]
+    return modules
+
+
+def _settings(root: Path) -> dict[str, Any]:
+    return tomllib.loads((root / "pyproject.toml").read_text())
 
 
 def files(target: str, root: Path = ROOT) -> list[Path]:

@@ -64,9 +64,9 @@ class ServedModel:
         self._runner = runner
         self.sha256 = sha256
         terms = self._terms
-        # Where there is another processor, it refuses while the model runs.
-        in_haste = self._admission.is_overrun if terms.processors == 1 else _never
-        self._batcher = Batcher(self.name, runner, terms.batches, terms.telemetry, merges=merges, in_haste=in_haste)
+        self._batcher = Batcher(
+            self.name, runner, terms.batches, terms.telemetry, merges=merges, in_haste=self._is_in_haste
+        )
         self.state = State.READY
         self.reason = ""
 
@@ -131,6 +131,6 @@ class ServedModel:
         """Return the state in words for a person."""
         return f"{WORDS[self.state]}: {self.reason}" if self.reason else WORDS[self.state]
 
-
-def _never() -> bool:
-    return False
+    def _is_in_haste(self) -> bool:
+        # Where there is another processor, it refuses while the model runs.
+        return self._terms.processors == 1 and self._admission.is_overrun()

@@ -16,7 +16,7 @@ from support.certificates import Authority
 from support.served import EXAMPLE, Served, answered, await_ready_pods, expected, request_body
 from support.waiting import eventually
 
-EXPLAINED_WITHIN = 30
+EXPLAINED_WITHIN = 15
 """Seconds from apply to the reason of a failure in the status: what we promise."""
 
 

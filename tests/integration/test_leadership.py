@@ -30,8 +30,8 @@ HANDOVER = Terms().duration - 2
 """Seconds within which another has the lease that is left to it: it does not wait until it has run out."""
 RESYNC = 1.0
 ENDED = 15.0
-"""Seconds within which a process is gone that has to end; others work long before."""
-NOTICED = Terms().renewal + Terms().patience + 3
+"""Seconds within which a process is gone that was told to stop; others work long before."""
+NOTICED = 5.0
 """Seconds within which a leader looks at its lease again, with some to spare."""
 
 
@@ -182,7 +182,7 @@ def test_a_leader_that_was_stopped_ends_and_writes_nothing(
     time.sleep(max(0.0, stopped + 17 - time.time()))
     assert pair.holder() == pair.other(leader).identity()
     leader.send(signal.SIGCONT)
-    assert eventually(leader.exit_code, "it ends", ENDED) == LOST
+    assert eventually(leader.exit_code, "it ends", 2) == LOST
     # What had left it before may arrive a moment after.
     assert writes(cluster, leader.identity(), since=stopped + 1) == []
     assert f"the process ends, since the lease {NAMESPACE}/{SERVICE_ACCOUNT} is lost" in leader.complaints()[0]

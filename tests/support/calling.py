@@ -13,12 +13,12 @@ import onceserve_client
 from support.calls import Call, Try
 from support.loading import CLIENT_NODE
 from support.served import ROWS, Served, request_body
+from support.waiting import PATIENCE
 
 PROGRAM = Path(__file__).with_name("calls.py")
 CLIENT_PATH = Path(onceserve_client.__file__).parents[1]
 RATE = 12
 """Calls a second."""
-_END_TIMEOUT = 120
 
 
 class Seen:
@@ -60,7 +60,7 @@ def calling(served: Served) -> Iterator[Seen]:
         try:
             yield seen
             process.terminate()
-            output, _ = process.communicate(timeout=_END_TIMEOUT)
+            output, _ = process.communicate(timeout=PATIENCE)
         finally:
             process.kill()
             process.wait()

@@ -15,9 +15,7 @@ from typing import Self
 
 from devcluster.cluster import free_ports
 from support.debian import program
-from support.waiting import eventually
-
-SECONDS = 120
+from support.waiting import PATIENCE, eventually
 
 
 class DatabaseServer(ABC):
@@ -62,11 +60,11 @@ class DatabaseServer(ABC):
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.directory
             )
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + PATIENCE
         while not self.is_ready():
             words = (self.directory / "log").read_text()
             assert self._process.poll() is None, f"it ended:\n{words}"
-            assert time.monotonic() < deadline, f"not ready within {SECONDS} s:\n{words}"
+            assert time.monotonic() < deadline, f"not ready within {PATIENCE} s:\n{words}"
             time.sleep(0.01)
 
     def signal(self, number: int) -> None:
@@ -81,14 +79,14 @@ class DatabaseServer(ABC):
     def kill(self) -> None:
         """End it as a power cut would."""
         self.signal(signal.SIGKILL)
-        self.process.wait(SECONDS)
+        self.process.wait(PATIENCE)
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self.resume()
             self.signal(self.ending)
             try:
-                self._process.wait(SECONDS)
+                self._process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 self.kill()
                 raise

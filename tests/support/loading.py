@@ -14,10 +14,10 @@ from typing import IO, Any
 
 from devcluster.cluster import Cluster
 from support.load import GROWTH
+from support.waiting import PATIENCE
 
 CLIENT = Path(__file__).with_name("load.py")
 CLIENT_NODE = "node-1"
-_END_TIMEOUT = 120
 
 
 @dataclass
@@ -118,12 +118,12 @@ class Load:
         self._asked.write("\n")
         self._asked.flush()
         line = self._told.readline()
-        assert line, f"the load has ended by itself: {self._process.wait(_END_TIMEOUT)}"
+        assert line, f"the load has ended by itself: {self._process.wait(PATIENCE)}"
         return Window.read(line)
 
     def end(self) -> Window:
         """End the load; return what was seen in the last window."""
-        output, _ = self._process.communicate(timeout=_END_TIMEOUT)
+        output, _ = self._process.communicate(timeout=PATIENCE)
         return Window.read(output)
 
 

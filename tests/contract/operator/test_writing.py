@@ -119,14 +119,19 @@ async def test_a_write_is_given_up_when_leadership_may_end(endpoint: Endpoint) -
     assert time.monotonic() - began < 2
 
 
+async def give_up_a_write(leading: Client, endpoint: Endpoint) -> None:
+    """Cancel a write that the API server has, and has not answered."""
+    write = asyncio.create_task(leading.apply_status(KEY, {}))
+    await endpoint.asked.wait()
+    write.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await write
+
+
 async def test_what_was_written_has_come_about_before_the_lease_is_left(endpoint: Endpoint) -> None:
     endpoint.delay = 0.5
     async with client() as leading:
-        write = asyncio.create_task(leading.apply_status(KEY, {}))
-        await endpoint.asked.wait()
-        write.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await write
+        await give_up_a_write(leading, endpoint)
         assert endpoint.answered == 0
         await leading.settle()
         assert endpoint.answered == 1
@@ -135,11 +140,7 @@ async def test_what_was_written_has_come_about_before_the_lease_is_left(endpoint
 async def test_what_was_given_up_and_then_refused_is_told(endpoint: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
     endpoint.delay, endpoint.status = 0.2, "403 Forbidden"
     async with client() as leading:
-        write = asyncio.create_task(leading.apply_status(KEY, {}))
-        await endpoint.asked.wait()
-        write.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await write
+        await give_up_a_write(leading, endpoint)
         await leading.settle()
     # Else the event loop complains of an error that nobody has looked at.
     gc.collect()

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,6 @@ from contract.serving.conftest import Serve
 from images import compiled, sources
 from unit.serving import models
 
-HATCH = tomllib.loads((sources.ROOT / "pyproject.toml").read_text())["tool"]["hatch"]
-MODULES: list[str] = HATCH["build"]["targets"]["wheel"]["hooks"]["custom"]["modules"]
 CODE = "/onceserve__mypyc."
 
 
@@ -28,7 +25,7 @@ def test_the_servers_under_test_run_compiled(serve: Serve) -> None:
     assert CODE in Path(f"/proc/{server.process.pid}/maps").read_text()
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", sources.compiled_modules())
 def test_each_module_is_loaded_compiled(module: str) -> None:
     name = module.removesuffix(".py").replace("/", ".")
     result = python(f"import {name} as module; print(module.__file__)", path=compiled.build())

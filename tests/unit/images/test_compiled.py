@@ -1,6 +1,5 @@
 import ast
 import os
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,11 +7,8 @@ import pytest
 
 from images import compiled, sources
 
-HATCH = tomllib.loads((sources.ROOT / "pyproject.toml").read_text())["tool"]["hatch"]
-MODULES: list[str] = HATCH["build"]["targets"]["wheel"]["hooks"]["custom"]["modules"]
 
-
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", sources.compiled_modules())
 def test_nothing_is_awaited_while_an_exception_is_handled(module: str) -> None:
     """mypyc forgets which exception it is: a bare `raise` after it, and the end of `async with`, raise what is none."""
     for node in ast.walk(ast.parse((sources.ROOT / "serving" / module).read_text())):
